@@ -1,0 +1,1 @@
+//! NBD as values and machines.
