@@ -1,1 +1,4 @@
-//! NBD as values and machines.
+//! Bytes to values and back, and sessions without sockets. Depends on nothing that does I/O.
+#![forbid(unsafe_code)]
+
+pub mod nbd;

@@ -1,0 +1,3 @@
+//! The NBD protocol (<https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>).
+
+pub mod transmission;
