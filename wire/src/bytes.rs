@@ -1,0 +1,93 @@
+//! Big-endian values off the front of a slice, and onto the end of a buffer.
+//!
+//! Its one rule: a read past the end is `None`, never a panic.
+
+/// What is left to read of a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    #[inline]
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    #[inline]
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    #[inline]
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*taken)
+    }
+}
+
+/// Builds a frame of known size on the stack, so that it reaches its buffer in one append.
+pub(crate) struct Frame<const N: usize> {
+    bytes: [u8; N],
+    filled: usize,
+}
+
+impl<const N: usize> Frame<N> {
+    #[inline]
+    pub(crate) fn new() -> Frame<N> {
+        Frame { bytes: [0; N], filled: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn u16(self, value: u16) -> Frame<N> {
+        self.put(value.to_be_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn u32(self, value: u32) -> Frame<N> {
+        self.put(value.to_be_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn u64(self, value: u64) -> Frame<N> {
+        self.put(value.to_be_bytes())
+    }
+
+    /// Every byte must have been given: a frame is never padded by accident.
+    #[inline]
+    pub(crate) fn append_to(self, out: &mut Vec<u8>) {
+        assert_eq!(self.filled, N, "a frame holds exactly its fields");
+        out.extend_from_slice(&self.bytes);
+    }
+
+    #[inline]
+    fn put<const M: usize>(mut self, field: [u8; M]) -> Frame<N> {
+        self.bytes[self.filled..self.filled + M].copy_from_slice(&field);
+        self.filled += M;
+        self
+    }
+}
