@@ -1,0 +1,502 @@
+//! Tasks, the ready queue, and the turn of the loop of one core.
+//!
+//! There are no wakers: whoever completes something names the task. A future finds its core through
+//! the context that it is polled with, so it must be polled by this executor and no other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::buffer::Arena;
+use crate::driver::{Counters, Driver, Moment, Wait};
+use crate::handle::{Handle, Path};
+use crate::op::{Completion, Op, Token};
+use crate::sync::WaitList;
+
+/// Tasks polled before completions are looked for again.
+const POLLS_PER_TURN: usize = 256;
+
+/// How a core waits when no task is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Spins for a while that adapts to what came of it, up to this; then sleeps.
+    Adaptive(Duration),
+    /// Never sleeps.
+    Busy,
+    /// Never spins.
+    Off,
+}
+
+/// A core, as its own tasks see it.
+#[derive(Clone)]
+pub struct Core(Rc<Inner>);
+
+struct Inner {
+    driver: RefCell<Box<dyn Driver>>,
+    arena: Rc<Arena>,
+    tasks: RefCell<Slab<Task>>,
+    generations: Cell<u64>,
+    ready: RefCell<VecDeque<TaskId>>,
+    current: Cell<TaskId>,
+    slots: RefCell<Slab<Slot>>,
+    timers: RefCell<BTreeMap<(Moment, u64), TaskId>>,
+    timer_numbers: Cell<u64>,
+    turn_started: Cell<Moment>,
+    doorbell: WaitList,
+    /// Kept between turns for its memory.
+    completions: RefCell<Vec<(Token, Completion)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TaskId {
+    index: usize,
+    generation: u64,
+}
+
+struct Task {
+    generation: u64,
+    queued: bool,
+    /// Out while it is being polled.
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+enum Slot {
+    Pending(TaskId),
+    Done(Completion),
+    /// The future is gone; what the operation owned is dropped with its completion.
+    Abandoned,
+}
+
+impl Core {
+    /// A core over `driver`, whose payload buffers come from `arena`.
+    pub fn new(driver: Box<dyn Driver>, arena: Rc<Arena>) -> Core {
+        let now = driver.now();
+        Core(Rc::new(Inner {
+            driver: RefCell::new(driver),
+            arena,
+            tasks: RefCell::default(),
+            generations: Cell::new(1),
+            ready: RefCell::default(),
+            current: Cell::new(TaskId { index: 0, generation: 0 }),
+            slots: RefCell::default(),
+            timers: RefCell::default(),
+            timer_numbers: Cell::new(0),
+            turn_started: Cell::new(now),
+            doorbell: WaitList::default(),
+            completions: RefCell::default(),
+        }))
+    }
+
+    /// Runs `main` and all that it spawns, until `main` is done; then drops the other tasks and waits until
+    /// the kernel has let go of everything, for at most `drain`. `Err` holds the operations that it kept.
+    pub fn run(
+        &self,
+        main: impl Future<Output = ()> + 'static,
+        idle: Idle,
+        drain: Duration,
+    ) -> Result<(), usize> {
+        let finished = Rc::new(Cell::new(false));
+        let flag = finished.clone();
+        self.spawn(async move {
+            main.await;
+            flag.set(true);
+        });
+        let mut waiting = Waiting::new(idle, self.turn_started());
+        while !finished.get() {
+            self.turn(&mut waiting);
+        }
+        self.drop_tasks();
+        self.drain(drain)
+    }
+
+    /// Starts a task and polls it once, so that one which never has to wait costs no turn.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let generation = self.0.generations.get();
+        self.0.generations.set(generation + 1);
+        let task = Task { generation, queued: false, future: Some(Box::pin(future)) };
+        let index = self.0.tasks.borrow_mut().insert(task);
+        self.poll_task(TaskId { index, generation });
+    }
+
+    /// The buffers of this core.
+    pub fn arena(&self) -> &Rc<Arena> {
+        &self.0.arena
+    }
+
+    /// The time.
+    pub fn now(&self) -> Moment {
+        self.0.driver.borrow().now()
+    }
+
+    /// When the completions of this turn were harvested: a time stamp that costs nothing.
+    pub fn turn_started(&self) -> Moment {
+        self.0.turn_started.get()
+    }
+
+    /// Takes a descriptor in.
+    pub fn adopt(&self, fd: OwnedFd, path: Path) -> Handle {
+        self.0.driver.borrow_mut().adopt(fd, path)
+    }
+
+    /// The driver's counters.
+    pub fn counters(&self) -> Counters {
+        self.0.driver.borrow().counters()
+    }
+
+    /// The kernel features in use and missed, for people.
+    pub fn features(&self) -> Vec<String> {
+        self.0.driver.borrow().features()
+    }
+
+    /// Waits until another thread rings.
+    pub(crate) async fn doorbell(&self) {
+        self.0.doorbell.wait().await;
+    }
+
+    fn turn(&self, waiting: &mut Waiting) {
+        self.run_ready();
+        let now = self.now();
+        let next_timer = self.0.timers.borrow().keys().next().map(|&(at, _)| at);
+        let wait = match self.0.ready.borrow().is_empty() {
+            true => waiting.decide(now, next_timer),
+            false => Wait::No,
+        };
+        let worked = self.harvest(wait);
+        let fired = self.fire_timers();
+        waiting.learn(worked || fired, wait, now, self.turn_started());
+    }
+
+    fn run_ready(&self) {
+        for _ in 0..POLLS_PER_TURN {
+            let Some(id) = self.0.ready.borrow_mut().pop_front() else { break };
+            self.poll_task(id);
+        }
+    }
+
+    fn poll_task(&self, id: TaskId) {
+        let Some(mut future) = self.take_future(id) else { return };
+        let outer = self.0.current.replace(id);
+        let waker = self.waker();
+        let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+        self.0.current.set(outer);
+        match poll {
+            Poll::Pending => {
+                if let Some(task) = self.0.tasks.borrow_mut().get_mut(id.index) {
+                    task.future = Some(future);
+                }
+            }
+            Poll::Ready(()) => {
+                drop(self.0.tasks.borrow_mut().remove(id.index));
+                drop(future);
+            }
+        }
+    }
+
+    fn take_future(&self, id: TaskId) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let mut tasks = self.0.tasks.borrow_mut();
+        let task = tasks.get_mut(id.index).filter(|task| task.generation == id.generation)?;
+        task.queued = false;
+        task.future.take()
+    }
+
+    fn wake(&self, id: TaskId) {
+        let mut tasks = self.0.tasks.borrow_mut();
+        let Some(task) = tasks.get_mut(id.index) else { return };
+        if task.generation == id.generation && !std::mem::replace(&mut task.queued, true) {
+            self.0.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    fn harvest(&self, wait: Wait) -> bool {
+        let mut out = self.0.completions.take();
+        let (harvest, now) = {
+            let mut driver = self.0.driver.borrow_mut();
+            let harvest = driver.harvest(wait, &mut out);
+            (harvest, driver.now())
+        };
+        self.0.turn_started.set(now);
+        if harvest.rung {
+            self.0.doorbell.wake_all();
+        }
+        let worked = harvest.rung || !out.is_empty();
+        for (token, completion) in out.drain(..) {
+            self.complete(token, completion);
+        }
+        self.0.completions.replace(out);
+        worked
+    }
+
+    fn complete(&self, token: Token, completion: Completion) {
+        let mut slots = self.0.slots.borrow_mut();
+        let slot = slots.get_mut(token.0 as usize).expect("a slot lives until its completion");
+        match std::mem::replace(slot, Slot::Done(completion)) {
+            Slot::Pending(task) => {
+                drop(slots);
+                self.wake(task);
+            }
+            Slot::Abandoned => {
+                let slot = slots.remove(token.0 as usize);
+                drop(slots);
+                drop(slot);
+            }
+            Slot::Done(_) => unreachable!("an operation completes once"),
+        }
+    }
+
+    fn fire_timers(&self) -> bool {
+        let now = self.turn_started();
+        let mut fired = false;
+        loop {
+            let mut timers = self.0.timers.borrow_mut();
+            let Some(entry) = timers.first_entry().filter(|entry| entry.key().0 <= now) else { break };
+            let task = entry.remove();
+            drop(timers);
+            self.wake(task);
+            fired = true;
+        }
+        fired
+    }
+
+    fn drop_tasks(&self) {
+        loop {
+            let tasks: Vec<Task> = self.0.tasks.borrow_mut().drain().collect();
+            if tasks.is_empty() {
+                break;
+            }
+            drop(tasks);
+        }
+        self.0.ready.borrow_mut().clear();
+        self.0.timers.borrow_mut().clear();
+    }
+
+    fn drain(&self, bound: Duration) -> Result<(), usize> {
+        let deadline = self.now() + bound;
+        while self.0.driver.borrow().in_flight() > 0 {
+            if self.now() >= deadline {
+                return Err(self.0.driver.borrow().in_flight());
+            }
+            self.0.driver.borrow_mut().cancel_all();
+            self.harvest(Wait::Until(self.now() + Duration::from_millis(10)));
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let raw = RawWaker::new(Rc::as_ptr(&self.0).cast(), &VTABLE);
+        // SAFETY: the functions of VTABLE do nothing, so any data pointer and any thread is fine; `Core::of` alone looks
+        // at the pointer, and only while `poll_task` holds the core.
+        unsafe { Waker::from_raw(raw) }
+    }
+
+    /// The core that polls with `cx`.
+    pub(crate) fn of(cx: &Context<'_>) -> Core {
+        assert!(std::ptr::eq(cx.waker().vtable(), &VTABLE), "futures of a core are polled by their core");
+        let inner = cx.waker().data().cast::<Inner>();
+        // SAFETY: the vtable says that `poll_task` made the pointer, from an Rc that it holds while it polls.
+        unsafe { Rc::increment_strong_count(inner) };
+        // SAFETY: as above; the count taken there is owned by the new Rc.
+        Core(unsafe { Rc::from_raw(inner) })
+    }
+}
+
+static VTABLE: RawWakerVTable =
+    RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| (), |_| (), |_| ());
+
+/// A task, to wake it.
+pub(crate) struct TaskRef {
+    core: Core,
+    id: TaskId,
+}
+
+impl TaskRef {
+    pub(crate) fn of(cx: &Context<'_>) -> TaskRef {
+        let core = Core::of(cx);
+        let id = core.0.current.get();
+        TaskRef { core, id }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.core.wake(self.id);
+    }
+}
+
+/// An operation, from its start to its completion.
+pub(crate) struct Operation(OperationState);
+
+enum OperationState {
+    Unstarted(Op),
+    Started(Core, usize),
+    Finished,
+}
+
+impl Operation {
+    pub(crate) fn new(op: Op) -> Operation {
+        Operation(OperationState::Unstarted(op))
+    }
+}
+
+impl Future for Operation {
+    type Output = Completion;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
+        match std::mem::replace(&mut self.0, OperationState::Finished) {
+            OperationState::Unstarted(op) => {
+                let core = Core::of(cx);
+                let task = core.0.current.get();
+                let key = core.0.slots.borrow_mut().insert(Slot::Pending(task));
+                let started = core.0.driver.borrow_mut().start(Token(key as u32), op);
+                if let Some(completion) = started {
+                    core.0.slots.borrow_mut().remove(key);
+                    return Poll::Ready(completion);
+                }
+                self.0 = OperationState::Started(core, key);
+                Poll::Pending
+            }
+            OperationState::Started(core, key) => {
+                let mut slots = core.0.slots.borrow_mut();
+                if let Slot::Done(_) = slots[key] {
+                    let Slot::Done(completion) = slots.remove(key) else { unreachable!("looked at above") };
+                    return Poll::Ready(completion);
+                }
+                slots[key] = Slot::Pending(core.0.current.get());
+                drop(slots);
+                self.0 = OperationState::Started(core, key);
+                Poll::Pending
+            }
+            OperationState::Finished => panic!("an operation is not polled after its completion"),
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if let OperationState::Started(core, key) = &self.0 {
+            let mut slots = core.0.slots.borrow_mut();
+            let done = match slots[*key] {
+                Slot::Pending(_) => std::mem::replace(&mut slots[*key], Slot::Abandoned),
+                _ => slots.remove(*key),
+            };
+            drop(slots);
+            drop(done);
+        }
+    }
+}
+
+/// A point in time to wait for.
+pub struct Sleep {
+    at: Moment,
+    timer: Option<(Core, (Moment, u64))>,
+}
+
+impl Sleep {
+    /// Until `at`.
+    pub fn until(at: Moment) -> Sleep {
+        Sleep { at, timer: None }
+    }
+
+    fn cancel(&mut self) {
+        if let Some((core, key)) = self.timer.take() {
+            core.0.timers.borrow_mut().remove(&key);
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let core = Core::of(cx);
+        self.cancel();
+        if core.turn_started() >= self.at {
+            return Poll::Ready(());
+        }
+        let number = core.0.timer_numbers.get();
+        core.0.timer_numbers.set(number + 1);
+        let key = (self.at, number);
+        core.0.timers.borrow_mut().insert(key, core.0.current.get());
+        self.timer = Some((core, key));
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// The policy of spinning: a budget that doubles when a sleep proved short and halves when it proved long.
+struct Waiting {
+    idle: Idle,
+    budget: Duration,
+    last_work: Moment,
+}
+
+/// The smallest budget that is worth spinning for.
+const BUDGET_MIN: Duration = Duration::from_micros(2);
+
+impl Waiting {
+    fn new(idle: Idle, now: Moment) -> Waiting {
+        Waiting { idle, budget: Duration::ZERO, last_work: now }
+    }
+
+    fn decide(&self, now: Moment, next_timer: Option<Moment>) -> Wait {
+        let sleep = next_timer.map_or(Wait::Forever, Wait::Until);
+        match self.idle {
+            Idle::Busy => Wait::No,
+            Idle::Off => sleep,
+            Idle::Adaptive(_) if now - self.last_work < self.budget => Wait::No,
+            Idle::Adaptive(_) => sleep,
+        }
+    }
+
+    fn learn(&mut self, worked: bool, wait: Wait, before: Moment, after: Moment) {
+        if let (Idle::Adaptive(limit), true) = (self.idle, wait != Wait::No) {
+            let gap = after - self.last_work;
+            self.budget = match gap <= limit {
+                true => (self.budget * 2).clamp(BUDGET_MIN.min(limit), limit),
+                false => self.budget / 2,
+            };
+            if self.budget < BUDGET_MIN {
+                self.budget = Duration::ZERO;
+            }
+        }
+        if worked {
+            self.last_work = after;
+        } else if wait != Wait::No {
+            self.last_work = before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spinning_stops_when_it_is_in_vain_and_returns_when_work_is_near() {
+        let limit = Duration::from_micros(50);
+        let mut waiting = Waiting::new(Idle::Adaptive(limit), Moment(0));
+        assert_eq!(waiting.decide(Moment(0), None), Wait::Forever, "an idle core sleeps at once");
+        let mut now = Moment(0);
+        for _ in 0..10 {
+            let woken = now + Duration::from_micros(20);
+            waiting.learn(true, Wait::Forever, now, woken);
+            now = woken;
+        }
+        assert_eq!(waiting.decide(now + Duration::from_micros(30), None), Wait::No);
+        for _ in 0..10 {
+            let woken = now + Duration::from_secs(1);
+            waiting.learn(true, Wait::Forever, now, woken);
+            now = woken;
+        }
+        assert_eq!(waiting.decide(now, None), Wait::Forever);
+    }
+}
