@@ -50,6 +50,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Gathers a part of known size from input that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Gather {
+    partial: Vec<u8>,
+}
+
+impl Gather {
+    /// `count` bytes in one piece, once they are there; the same `count` until then.
+    ///
+    /// Grows with what has arrived, not with what was announced.
+    pub(crate) fn take(&mut self, input: &mut &[u8], count: usize) -> Option<Vec<u8>> {
+        let missing = count - self.partial.len();
+        self.partial.extend_from_slice(split_up_to(input, missing));
+        (self.partial.len() == count).then(|| std::mem::take(&mut self.partial))
+    }
+}
+
+/// Takes at most `count_max` bytes off the front of `input`.
+pub(crate) fn split_up_to<'a>(input: &mut &'a [u8], count_max: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(count_max.min(input.len()));
+    *input = rest;
+    taken
+}
+
 /// Builds a frame of known size on the stack, so that it reaches its buffer in one append.
 pub(crate) struct Frame<const N: usize> {
     bytes: [u8; N],
