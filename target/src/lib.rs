@@ -4,6 +4,7 @@
 //! on the control thread and talks to cores by `message::Ask`.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod fault;
 pub mod message;
 pub mod serve_core;
