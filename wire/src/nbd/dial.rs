@@ -7,21 +7,24 @@
 //! ```
 //! Its one rule: one option at a time, and what the server refuses we do without, except TLS and the export.
 
+mod dialed;
 mod error;
 mod reply;
 
+pub use dialed::{BlockSizes, DialContext, Dialed, ListedExport};
 pub use error::DialError;
 
 use crate::bytes::{Gather, Reader};
 use crate::nbd::handshake::code::{
     CLIENT_FLAGS_BYTES, EXPORT_NAME_PADDING_BYTES, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, GREETING_BYTES,
-    INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, INIT_MAGIC, OLDSTYLE_MAGIC, OPTION_MAGIC,
+    INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME, INIT_MAGIC, OLDSTYLE_MAGIC, OPTION_MAGIC,
 };
 use crate::nbd::handshake::option::{InfoRequest, MetaRequest, put_option, text};
 use crate::nbd::handshake::{OptionCode, ReplyCode};
-use crate::nbd::transmission::{ReplyStyle, STRING_BYTES_MAX, TransmissionFlags};
+use crate::nbd::transmission::{ReplyStyle, STRING_BYTES_MAX};
 
-use reply::{OptionReply, Replies, decode_block_sizes, decode_context, decode_export, decode_server};
+use dialed::Told;
+use reply::{OptionReply, Replies, decode_context, decode_export, decode_server};
 
 /// What the handshake is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -52,56 +55,6 @@ pub struct DialOptions {
     pub goal: Goal,
 }
 
-/// An export in the server's list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedExport {
-    /// Its name.
-    pub name: String,
-    /// For people; may be empty.
-    pub description: String,
-}
-
-/// What the server wants of offsets and lengths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockSizes {
-    /// All are multiples of it: a power of two.
-    pub min: u32,
-    /// The unit that performs best: a power of two.
-    pub preferred: u32,
-    /// The longest read or write.
-    pub payload_max: u32,
-}
-
-/// A metadata context that the server selected for us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DialContext {
-    /// Its number in this session.
-    pub id: u32,
-    /// Its name, such as base:allocation.
-    pub name: String,
-}
-
-/// What the server told of the export, and what holds during transmission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dialed {
-    /// The export's size.
-    pub size_bytes: u64,
-    /// What it can do.
-    pub flags: TransmissionFlags,
-    /// The server's name for it, if it said so.
-    pub name: Option<String>,
-    /// For people, if there is one.
-    pub description: Option<String>,
-    /// `None` where the server did not say.
-    pub block_sizes: Option<BlockSizes>,
-    /// Which headers both sides use.
-    pub style: ReplyStyle,
-    /// The metadata contexts.
-    pub contexts: Vec<DialContext>,
-    /// Whether this was agreed under TLS.
-    pub tls: bool,
-}
-
 /// What comes next. In every case what is in `out` is to be sent first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialStep {
@@ -130,15 +83,6 @@ pub struct Dial {
     contexts: Vec<DialContext>,
     listed: Vec<ListedExport>,
     told: Told,
-}
-
-/// What the NBD_REP_INFO of the current answer said.
-#[derive(Debug, Default)]
-struct Told {
-    export: Option<(u64, TransmissionFlags)>,
-    name: Option<String>,
-    description: Option<String>,
-    block_sizes: Option<BlockSizes>,
 }
 
 #[derive(Debug)]
@@ -324,20 +268,8 @@ impl Dial {
                 let taken = self.contexts.iter().any(|other| other.id == context.id);
                 (!taken).then(|| self.contexts.push(context))?;
             }
-            (OptionCode::Go | OptionCode::Info, ReplyCode::Info) => self.note_info(&reply.payload)?,
+            (OptionCode::Go | OptionCode::Info, ReplyCode::Info) => self.told.note(&reply.payload)?,
             _ => return None,
-        }
-        Some(())
-    }
-
-    fn note_info(&mut self, payload: &[u8]) -> Option<()> {
-        let mut reader = Reader::new(payload);
-        match reader.u16()? {
-            INFO_EXPORT => self.told.export = Some(decode_export(reader.rest())?),
-            INFO_NAME => self.told.name = Some(text(reader.rest())?.to_owned()),
-            INFO_DESCRIPTION => self.told.description = Some(text(reader.rest())?.to_owned()),
-            INFO_BLOCK_SIZE => self.told.block_sizes = Some(decode_block_sizes(reader.rest())?),
-            _ => {}
         }
         Some(())
     }
@@ -372,17 +304,15 @@ impl Dial {
     }
 
     fn export_name_answered(&mut self, answer: &[u8]) -> DialStep {
-        self.told = Told { export: decode_export(&answer[..10]), ..Told::default() };
+        self.told = Told::default();
+        self.told.export = decode_export(&answer[..10]);
         self.phase = Phase::Over;
         DialStep::Agreed(self.dialed().expect("ten bytes are a size and flags"))
     }
 
     fn dialed(&mut self) -> Option<Box<Dialed>> {
-        let Told { export, name, description, block_sizes } = std::mem::take(&mut self.told);
-        let (size_bytes, flags) = export?;
         let contexts = std::mem::take(&mut self.contexts);
-        let (style, tls) = (self.style, self.tls);
-        Some(Box::new(Dialed { size_bytes, flags, name, description, block_sizes, style, contexts, tls }))
+        std::mem::take(&mut self.told).into_dialed(self.style, contexts, self.tls)
     }
 
     fn refused(
@@ -392,11 +322,12 @@ impl Dial {
         out: &mut Vec<u8>,
     ) -> Result<DialStep, DialError> {
         let unknown = reply.code == ReplyCode::ErrUnsup;
+        let hopeless = matches!(reply.code, ReplyCode::ErrTlsReqd | ReplyCode::ErrShutdown);
         match option {
-            OptionCode::ExtendedHeaders | OptionCode::StructuredReply if unknown => {
-                self.ask_after(option, out)
+            OptionCode::ExtendedHeaders | OptionCode::StructuredReply if !hopeless => {
+                self.ask_after(option, out);
             }
-            OptionCode::SetMetaContext if unknown => {
+            OptionCode::SetMetaContext if !hopeless => {
                 self.contexts.clear();
                 self.ask_after(option, out);
             }
