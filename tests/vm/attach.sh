@@ -37,12 +37,12 @@ until [ "$(blockdev --getsize64 $disk 2>/dev/null || echo 0)" = 0 ]; do sleep 0.
 nbd-client "$host" "$port" "$disk" -name "$export" -connections "$connections"
 fsck.ext4 -fn "$disk" >/tmp/fsck.log 2>&1 || { cat /tmp/fsck.log; exit 1; }
 mount -o ro "$disk" /mnt/disk
-(cd /mnt/disk && sha256sum -s -c /tmp/sums)
+(cd /mnt/disk && sha256sum --quiet -c /tmp/sums)
 umount /mnt/disk
 
 step "blkdiscard, and zeroes by BLKZEROOUT"
-blkdiscard "$disk"
-blkdiscard --zeroout --offset 0 --length 33554432 "$disk"
+blkdiscard -f "$disk"
+blkdiscard -f --zeroout --offset 0 --length 33554432 "$disk"
 cmp --bytes=33554432 "$disk" /dev/zero
 if dmesg | grep -E 'nbd0.*(timed out|error)|I/O error|BUG:|WARNING:'; then exit 1; fi
 nbd-client -d "$disk" >/dev/null

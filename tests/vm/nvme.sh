@@ -25,8 +25,8 @@ fio --name=raw --filename=$disk --direct=1 --ioengine=io_uring --iodepth=16 --rw
     --minimal >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; exit 1; }
 
 step "discard and zeroes"
-blkdiscard --offset 0 --length 8388608 $disk
-blkdiscard --zeroout --offset 8388608 --length 8388608 $disk
+blkdiscard -f --offset 0 --length 8388608 $disk
+blkdiscard -f --zeroout --offset 8388608 --length 8388608 $disk
 cmp --bytes=8388608 --ignore-initial=8388608 $disk /dev/zero
 
 step "a file system"
@@ -40,7 +40,7 @@ nbd-client -d $disk >/dev/null
 step "stop, and read the drive without ringsan"
 kill -TERM "$server" && wait "$server"
 mount -o ro /dev/nvme0n1 /mnt/disk
-(cd /mnt/disk && sha256sum -s -c /tmp/sums)
+(cd /mnt/disk && sha256sum --quiet -c /tmp/sums)
 
 step "a mounted drive is refused"
 for path in /dev/ng0n1 /dev/nvme0n1; do

@@ -1,0 +1,80 @@
+//! A guest machine: its kernel attaches with nbd-client, and its emulated NVMe drive is a backing. Correctness
+//! only; an emulated machine says nothing about speed. `tests/run vm` prepares it and runs these.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use tests::skip::skip;
+use tests::tool::said;
+use tests::{Launch, MIB, Scratch, Tool};
+
+#[test]
+#[ignore = "boots a virtual machine: tests/run vm"]
+fn the_kernel_attaches_with_one_connection() -> Result<()> {
+    attach(1, "disk=memory,size=256M")
+}
+
+#[test]
+#[ignore = "boots a virtual machine: tests/run vm"]
+fn the_kernel_attaches_with_four_connections() -> Result<()> {
+    attach(4, "disk=disk.img,size=256M")
+}
+
+#[test]
+#[ignore = "boots a virtual machine: tests/run vm"]
+fn nvme_passthrough_is_polled() -> Result<()> {
+    nvme("/dev/ng0n1", "256M")
+}
+
+#[test]
+#[ignore = "boots a virtual machine: tests/run vm"]
+fn nvme_passthrough_with_4096_byte_sectors_is_polled() -> Result<()> {
+    nvme("/dev/ng0n1", "256M,logical_block_size=4096,physical_block_size=4096")
+}
+
+#[test]
+#[ignore = "boots a virtual machine: tests/run vm"]
+fn an_nvme_drive_as_block_device_is_polled() -> Result<()> {
+    nvme("/dev/nvme0n1", "256M")
+}
+
+fn attach(connections: u32, volume: &str) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let Some(guest) = guest("attach.sh") else { return Ok(()) };
+    let target = Launch::new(&scratch).arg("--cores").arg("2").volume(volume).start()?;
+    let (port, bytes) = (target.address().port().to_string(), (256 * MIB).to_string());
+    finish(guest.args(["10.0.2.2", &port, "disk", &bytes, &connections.to_string()]))?;
+    target.stop()?;
+    Ok(())
+}
+
+fn nvme(backing: &str, drive: &str) -> Result<()> {
+    let binary = tests::target::binary()?.display().to_string();
+    let options = ["--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
+    let Some(guest) = guest_with(&options, "nvme.sh") else { return Ok(()) };
+    finish(guest.args([backing, "IOPOLL"]))
+}
+
+fn guest(script: &str) -> Option<Tool> {
+    guest_with(&[], script)
+}
+
+fn guest_with(options: &[&str], script: &str) -> Option<Tool> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm");
+    let vmrun: PathBuf = folder.join("vmrun");
+    let check = Tool::new(&vmrun).arg("check").output();
+    if !check.is_ok_and(|output| output.status.success())
+        && skip("no virtual machine here: see tests/vm/prepare")
+    {
+        return None;
+    }
+    // an emulated machine on busy cores is slow: the limits only end what hangs
+    Some(Tool::new(vmrun).args(["--timeout", "240"]).args(options).arg(folder.join(script)).seconds(270))
+}
+
+fn finish(guest: Tool) -> Result<()> {
+    let output = guest.output()?;
+    ensure!(output.status.success(), "{}", said(&output));
+    ensure!(said(&output).contains("== done"), "the guest did not come to its end:\n{}", said(&output));
+    Ok(())
+}
