@@ -46,7 +46,7 @@ impl Launch {
             folder: scratch.path().to_owned(),
             nbd: free_address(),
             admin: free_address(),
-            args: ["--cores", "1"].map(str::to_owned).into(),
+            args: Vec::new(),
             environment: Vec::new(),
             prefix: Vec::new(),
             nbd_settings: String::new(),
@@ -58,6 +58,12 @@ impl Launch {
     /// A volume, `NAME=PATH|memory[,…]`.
     pub fn volume(self, spec: impl Into<String>) -> Launch {
         self.arg("--volume").arg(spec)
+    }
+
+    /// Two cores, where the machine has two CPUs.
+    pub fn two_cores(self) -> Launch {
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+        self.arg("--cores").arg(if cpus > 1 { "0,1" } else { "0" })
     }
 
     /// One more NBD portal, `HOST:PORT` or `unix:PATH`.
@@ -83,10 +89,11 @@ impl Launch {
         self
     }
 
-    /// TLS, with or without which a client may attach (`mode` is `allow` or `require`), from `certificates`.
+    /// TLS, which clients may or must use (`allow`, `require`), for clients that `certificates` know.
     pub fn tls(self, mode: &str, certificates: &Certificates) -> Launch {
-        let folder = certificates.folder().display().to_string();
-        self.nbd_setting(&format!("tls = {mode:?}")).nbd_setting(&format!("tls_directory = {folder:?}"))
+        let folder = certificates.folder().display();
+        let lines = format!("tls = {mode:?}\ntls_directory = \"{folder}\"\ntls_verify_clients = true");
+        self.nbd_setting(&lines)
     }
 
     /// Further tables of the configuration.
@@ -138,7 +145,9 @@ impl Launch {
     /// Starts it; it must refuse, with exit status `status`. What it said.
     pub fn refused(self, status: i32) -> Result<String> {
         let mut target = self.spawn()?;
-        target.log.wait_until("the refusal", |lines| lines.open == 0 || lines.lines.iter().any(|line| is_ready(line)))?;
+        target.log.wait_until("the refusal", |lines| {
+            lines.open == 0 || lines.lines.iter().any(|line| is_ready(line))
+        })?;
         let said = target.log.text();
         ensure!(!said.lines().any(is_ready), "it was not refused:\n{said}");
         let ended = target.wait()?;
@@ -152,7 +161,7 @@ impl Launch {
         words.push(binary()?.display().to_string());
         words.extend(["serve", "--config"].map(str::to_owned));
         words.push(self.config_path().display().to_string());
-        words.extend(["--state-dir".to_owned(), self.folder.join("state").display().to_string()]);
+        words.extend(["--data-dir".to_owned(), self.folder.join("data").display().to_string()]);
         words.extend(["--admin".to_owned(), self.admin.to_string()]);
         if self.listens {
             words.extend(["--nbd".to_owned(), self.nbd.to_string()]);
@@ -349,7 +358,7 @@ impl Log {
 }
 
 fn is_ready(line: &str) -> bool {
-    line.starts_with("ready")
+    line.starts_with("ringsan ") && line.contains(" serves on CPU ")
 }
 
 /// A port below those that the kernel gives to outgoing connections, so that none of ours takes it meanwhile.

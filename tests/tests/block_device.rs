@@ -32,7 +32,8 @@ fn a_block_device_is_written_read_and_flushed() -> Result<()> {
         "--size=32m",
         "--offset_increment=64m",
     ];
-    let common = ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
+    let common =
+        ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
     let uri = format!("--uri={}", target.uri("disk"));
     Tool::new("fio").args(common).arg(uri).args(job).folder(scratch.path()).ok()?;
     target.stop()?;

@@ -34,7 +34,7 @@ fn stopped_under_load_a_file_keeps_every_flushed_write() -> Result<()> {
 fn rounds(backing: &str, signal: Signal) -> Result<()> {
     let scratch = Scratch::new()?;
     let volume = format!("disk={}/{backing}", scratch.path().display());
-    let launch = Launch::new(&scratch).volume(volume).arg("--cores").arg("2");
+    let launch = Launch::new(&scratch).volume(volume).two_cores();
     let mut target = launch.start()?;
     let mut ledgers: Vec<Ledger> =
         (0..WRITERS).map(|writer| Ledger::new(writer * BLOCKS as u64, BLOCKS, writer)).collect();

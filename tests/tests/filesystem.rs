@@ -101,6 +101,5 @@ fn allocated(path: &Path) -> Result<u64> {
 }
 
 fn unable() -> bool {
-    lacks(&["nbdfuse", "losetup", "mkfs.ext4"])
-        || lacks_root_and(&["/dev/fuse", "/dev/loop-control"])
+    lacks(&["nbdfuse", "losetup", "mkfs.ext4"]) || lacks_root_and(&["/dev/fuse", "/dev/loop-control"])
 }

@@ -11,7 +11,7 @@ fn four_jobs_verify_what_they_wrote() -> Result<()> {
     }
     let scratch = Scratch::new()?;
     for backing in backings(&scratch, 128 * MIB) {
-        let target = Launch::new(&scratch).arg("--cores").arg("2").volume(&backing).start()?;
+        let target = Launch::new(&scratch).two_cores().volume(&backing).start()?;
         let job = [
             "--rw=randwrite",
             "--bs=4k",
@@ -44,7 +44,13 @@ fn mixed_sizes_with_flushes_verify() -> Result<()> {
 }
 
 fn verify(uri: &str, scratch: &Scratch, job: &[&str]) -> Result<String> {
-    let common =
-        ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--randseed=1", "--output=/dev/null"];
+    let common = [
+        "--name=job",
+        "--ioengine=nbd",
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--randseed=1",
+        "--output=/dev/null",
+    ];
     Tool::new("fio").args(common).arg(format!("--uri={uri}")).args(job).folder(scratch.path()).ok()
 }

@@ -2,6 +2,7 @@
 //! only; an emulated machine says nothing about speed. `tests/run vm` prepares it and runs these.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use tests::skip::skip;
@@ -9,39 +10,38 @@ use tests::tool::said;
 use tests::{Launch, MIB, Scratch, Tool};
 
 #[test]
-#[ignore = "boots a virtual machine: tests/run vm"]
 fn the_kernel_attaches_with_one_connection() -> Result<()> {
     attach(1, "disk=memory,size=256M")
 }
 
 #[test]
-#[ignore = "boots a virtual machine: tests/run vm"]
 fn the_kernel_attaches_with_four_connections() -> Result<()> {
     attach(4, "disk=disk.img,size=256M")
 }
 
 #[test]
-#[ignore = "boots a virtual machine: tests/run vm"]
 fn nvme_passthrough_is_polled() -> Result<()> {
     nvme("/dev/ng0n1", "256M")
 }
 
 #[test]
-#[ignore = "boots a virtual machine: tests/run vm"]
 fn nvme_passthrough_with_4096_byte_sectors_is_polled() -> Result<()> {
     nvme("/dev/ng0n1", "256M,logical_block_size=4096,physical_block_size=4096")
 }
 
 #[test]
-#[ignore = "boots a virtual machine: tests/run vm"]
 fn an_nvme_drive_as_block_device_is_polled() -> Result<()> {
     nvme("/dev/nvme0n1", "256M")
 }
 
+/// One guest at a time: each keeps two CPUs busy.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn attach(connections: u32, volume: &str) -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(guest) = guest(&[], "attach.sh") else { return Ok(()) };
     let scratch = Scratch::new()?;
-    let Some(guest) = guest("attach.sh") else { return Ok(()) };
-    let target = Launch::new(&scratch).arg("--cores").arg("2").volume(volume).start()?;
+    let target = Launch::new(&scratch).two_cores().volume(volume).start()?;
     let (port, bytes) = (target.address().port().to_string(), (256 * MIB).to_string());
     finish(guest.args(["10.0.2.2", &port, "disk", &bytes, &connections.to_string()]))?;
     target.stop()?;
@@ -49,17 +49,17 @@ fn attach(connections: u32, volume: &str) -> Result<()> {
 }
 
 fn nvme(backing: &str, drive: &str) -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let binary = tests::target::binary()?.display().to_string();
     let options = ["--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
-    let Some(guest) = guest_with(&options, "nvme.sh") else { return Ok(()) };
+    let Some(guest) = guest(&options, "nvme.sh") else { return Ok(()) };
     finish(guest.args([backing, "IOPOLL"]))
 }
 
-fn guest(script: &str) -> Option<Tool> {
-    guest_with(&[], script)
-}
-
-fn guest_with(options: &[&str], script: &str) -> Option<Tool> {
+fn guest(options: &[&str], script: &str) -> Option<Tool> {
+    if std::env::var_os("RINGSAN_VM").is_none() && skip("boots a virtual machine: tests/run vm") {
+        return None;
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm");
     let vmrun: PathBuf = folder.join("vmrun");
     let check = Tool::new(&vmrun).arg("check").output();

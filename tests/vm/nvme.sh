@@ -10,9 +10,9 @@ step() { echo "== $* ($(up) s)"; }
 step "serve $backing"
 modprobe -a nbd ext4
 coproc target { exec ringsan serve --volume "disk=$backing" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 \
-    --state-dir /tmp/state --cores 1 2>&1; }
+    --data-dir /tmp/data --cores 1 2>&1; }
 server=$target_PID
-until read -r line <&"${target[0]}" && echo "   $line" && [[ $line == *ready* ]]; do kill -0 "$server"; done
+until read -r line <&"${target[0]}" && echo "   $line" && [[ $line == *"serves on CPU"* ]]; do kill -0 "$server"; done
 cat <&"${target[0]}" &   # the rest of its log
 ringsan status --admin 127.0.0.1:9810 --json | tee /tmp/status.json | grep -q "$polled" \
     || { echo "status does not say $polled:"; cat /tmp/status.json; exit 1; }
@@ -44,7 +44,7 @@ mount -o ro /dev/nvme0n1 /mnt/disk
 
 step "a mounted drive is refused"
 for path in /dev/ng0n1 /dev/nvme0n1; do
-    if ringsan serve --volume "disk=$path" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 --state-dir /tmp/state \
+    if ringsan serve --volume "disk=$path" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 --data-dir /tmp/data \
         --cores 1 >/tmp/refused.log 2>&1; then echo "$path was served while mounted"; exit 1; fi
     grep -q "$path" /tmp/refused.log || { cat /tmp/refused.log; exit 1; }
     tail -n 1 /tmp/refused.log
