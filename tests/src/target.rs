@@ -145,9 +145,8 @@ impl Launch {
     /// Starts it; it must refuse, with exit status `status`. What it said.
     pub fn refused(self, status: i32) -> Result<String> {
         let mut target = self.spawn()?;
-        target.log.wait_until("the refusal", |lines| {
-            lines.open == 0 || lines.lines.iter().any(|line| is_ready(line))
-        })?;
+        let decided = |log: &Lines| log.open == 0 || log.lines.iter().any(|line| is_ready(line));
+        drop(target.log.wait_until("the refusal", decided)?);
         let said = target.log.text();
         ensure!(!said.lines().any(is_ready), "it was not refused:\n{said}");
         let ended = target.wait()?;
