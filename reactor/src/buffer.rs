@@ -263,7 +263,26 @@ pub struct View {
 enum Keep {
     Buffer(Buffer),
     Shared(Rc<Buffer>),
+    /// Between two keeps, never seen from outside.
+    Nothing,
     Region(#[allow(dead_code, reason = "held, never read: it keeps the bytes alive")] Rc<Region>),
+}
+
+impl Keep {
+    /// Another holder of the same bytes.
+    fn share(&mut self) -> Keep {
+        if let Keep::Buffer(_) = self {
+            let Keep::Buffer(buffer) = std::mem::replace(self, Keep::Nothing) else {
+                unreachable!("looked at above")
+            };
+            *self = Keep::Shared(Rc::new(buffer));
+        }
+        match self {
+            Keep::Shared(buffer) => Keep::Shared(buffer.clone()),
+            Keep::Region(region) => Keep::Region(region.clone()),
+            Keep::Buffer(_) | Keep::Nothing => unreachable!("made shared above"),
+        }
+    }
 }
 
 impl View {
@@ -292,13 +311,33 @@ impl View {
         unsafe { std::ptr::copy_nonoverlapping(self.ptr.as_ptr(), to.as_mut_ptr(), self.len) };
     }
 
+    /// Copies `start..start + to.len()` out.
+    pub fn copy_range_to(&self, start: usize, to: &mut [u8]) {
+        assert!(
+            start.checked_add(to.len()).is_some_and(|end| end <= self.len),
+            "a range lies within its view"
+        );
+        // SAFETY: as in `copy_to`, for a part of the range.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.ptr.as_ptr().wrapping_add(start), to.as_mut_ptr(), to.len())
+        };
+    }
+
     /// Whether the bytes of `start..start + len` are all zero.
     pub fn is_zero(&self, start: usize, len: usize) -> bool {
         assert!(start.checked_add(len).is_some_and(|end| end <= self.len), "a range lies within its view");
         // SAFETY: in range; no exclusive borrow of these bytes exists while this short one does, because a core is
         // one thread and neither `Buffer` nor `Region` lends one out across this call.
-        let bytes = unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().add(start), len) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().wrapping_add(start), len) };
         is_zero(bytes)
+    }
+
+    /// Cuts off the first `count` bytes as a view of their own; both keep the bytes alive.
+    pub fn split_to(&mut self, count: usize) -> View {
+        assert!(count <= self.len, "a view is cut within itself");
+        let front = View { ptr: self.ptr, len: count, keep: self.keep.share() };
+        self.advance(count);
+        front
     }
 
     /// Forgets the first `count` bytes.
@@ -317,7 +356,7 @@ impl View {
         match &self.keep {
             Keep::Buffer(buffer) => buffer.is_registered(),
             Keep::Shared(buffer) => buffer.is_registered(),
-            Keep::Region(_) => false,
+            Keep::Region(_) | Keep::Nothing => false,
         }
     }
 

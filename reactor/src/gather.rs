@@ -4,8 +4,8 @@
 
 use crate::buffer::View;
 
-/// Parts beyond this would exceed the kernel's UIO_MAXIOV.
-const PARTS_MAX: usize = 1000;
+/// The kernel's UIO_MAXIOV; what is beyond goes with the next send.
+const IOVECS_MAX: usize = 1024;
 
 /// An outgoing sequence of bytes.
 #[derive(Default)]
@@ -53,9 +53,17 @@ impl Gather {
         self.len
     }
 
-    /// Whether no further part fits.
-    pub fn is_full(&self) -> bool {
-        self.parts.len() >= PARTS_MAX
+    /// Appends all of `other`, which is left empty.
+    pub fn append(&mut self, other: &mut Gather) {
+        assert_eq!(other.sent, 0, "what is being sent stays where it is");
+        let base = self.heads.len();
+        self.heads.extend_from_slice(&other.heads);
+        self.parts.extend(other.parts.drain(..).map(|part| match part {
+            Part::Head { start, len } => Part::Head { start: base + start, len },
+            view => view,
+        }));
+        self.len += other.len;
+        other.clear();
     }
 
     /// Empties it, keeping its memory; payloads go back to where they came from.
@@ -105,6 +113,9 @@ impl Gather {
             };
             let skipped = skip.min(len);
             skip -= skipped;
+            if self.iovecs.len() == IOVECS_MAX {
+                break;
+            }
             if len > skipped {
                 let iov_base = ptr.wrapping_add(skipped).cast_mut().cast();
                 self.iovecs.push(libc::iovec { iov_base, iov_len: len - skipped });

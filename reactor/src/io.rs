@@ -26,10 +26,25 @@ pub async fn accept(listener: &Handle) -> io::Result<OwnedFd> {
 /// that fits. With no receive buffer free, `ENOBUFS`.
 pub async fn receive(socket: &Handle, len_max: u32) -> io::Result<Buffer> {
     let completion = Operation::new(Op::Receive { socket: socket.clone(), len_max }).await;
-    match completion.result? {
-        Output::Buffer(buffer) => Ok(buffer),
-        other => unreachable!("receive gives a buffer, not {other:?}"),
+    match (completion.result?, completion.op) {
+        (Output::Buffer(buffer), _) => Ok(buffer),
+        // A driver without a buffer ring chose the buffer at the start.
+        (Output::Count(count), Op::ReceiveInto { mut buffer, .. }) => {
+            buffer.resize(count as usize);
+            Ok(buffer)
+        }
+        (other, _) => unreachable!("receive gives a buffer, not {other:?}"),
     }
+}
+
+/// What has come, in `buffer`, cut to that length; empty at the end of the stream.
+pub async fn receive_some(socket: &Handle, buffer: Buffer) -> io::Result<Buffer> {
+    let op = Op::ReceiveInto { socket: socket.clone(), buffer, start: 0, wait_all: false };
+    let Completion { result, op: Op::ReceiveInto { mut buffer, .. } } = Operation::new(op).await else {
+        unreachable!("an operation comes back as it went")
+    };
+    buffer.resize(count(result)?);
+    Ok(buffer)
 }
 
 /// Fills `buffer[start..]`; `UnexpectedEof` when the stream ends before.

@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod cores;
+pub mod device;
 pub mod driver;
 pub mod executor;
 pub mod gather;

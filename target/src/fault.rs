@@ -51,7 +51,11 @@ impl Fault {
     }
 
     /// The same, caused by `source`.
-    pub fn caused(kind: Kind, context: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Fault {
+    pub fn caused(
+        kind: Kind,
+        context: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Fault {
         Fault { kind, context: context.into(), source: Some(source.into()) }
     }
 

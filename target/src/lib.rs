@@ -4,11 +4,26 @@
 //! on the control thread and talks to cores by `message::Ask`.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod channel;
+pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod fault;
+pub mod incoming;
+pub mod listener;
 pub mod message;
+pub mod node;
+pub mod outbox;
+pub mod placement;
+pub mod portals;
+pub mod range_lock;
 pub mod serve_core;
 pub mod serve_nbd;
 pub mod settings;
 pub mod snapshot;
+pub mod state;
+pub mod status;
 pub mod store;
+pub mod undo;
+pub mod volume;

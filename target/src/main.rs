@@ -1,2 +1,7 @@
-//! The daemon.
-fn main() {}
+//! The daemon and its command line; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringsan::cli::run()
+}

@@ -121,7 +121,9 @@ impl DirectoryEntry {
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         let allow = &self.settings.allow;
         match address {
-            Some(address) if !allow.is_empty() => allow.iter().any(|net| net.contains(&address.to_canonical())),
+            Some(address) if !allow.is_empty() => {
+                allow.iter().any(|net| net.contains(&address.to_canonical()))
+            }
             _ => true,
         }
     }

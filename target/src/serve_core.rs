@@ -1,36 +1,411 @@
 //! One core of the node: its volumes, its clients, and the inbox through which control speaks to it.
 
-use crate::fault::Fault;
-use crate::message::Ask;
-use crate::settings::CoreSettings;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use reactor::cores::{self, Inbox, Sender};
+use reactor::driver::Moment;
+use reactor::executor::Idle;
+use reactor::sync::one_shot;
+use reactor::uring::UringSettings;
+use reactor::{Core, Handle, Path, io as verbs};
+use uuid::Uuid;
+use wire::nbd::handshake::ExportTable;
+
+use crate::clients::{Clients, DropReason};
+use crate::fault::{Fault, Kind};
+use crate::listener;
+use crate::message::{Ask, Directory, VolumeFacts};
+use crate::serve_nbd::{self, export_table};
+use crate::settings::{CoreSettings, NbdSettings, Poll, Portal, TlsMode, VolumeSettings};
+use crate::snapshot::CoreSnapshot;
+use crate::store::{Opened, Store};
+use crate::volume::Volume;
+
+/// How long the kernel may take to let go of a core's memory when it ends.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The control thread's end of one core.
 #[derive(Clone)]
-pub struct CoreHandle {}
+pub struct CoreHandle(Sender<Ask>);
 
 impl CoreHandle {
     /// Queues `ask` for the core; `false` when the core has ended (the ask is dropped, its reply with it).
     pub fn send(&self, ask: Ask) -> bool {
-        drop(ask);
-        false
+        self.0.send(ask).is_ok()
     }
 }
 
 /// The running cores and their threads.
-pub struct Cores {}
+pub struct Cores {
+    handles: Vec<CoreHandle>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 impl Cores {
     /// Starts one pinned thread a CPU of `settings`. Fails with what to do about it where the kernel offers no io_uring.
     pub fn start(settings: &CoreSettings) -> Result<Cores, Fault> {
-        let _ = settings;
-        Ok(Cores {})
+        let peers: Arc<OnceLock<Vec<CoreHandle>>> = Arc::default();
+        let places: Arc<AtomicUsize> = Arc::default();
+        let mut cores = Cores { handles: Vec::new(), threads: Vec::new() };
+        for (index, &cpu) in settings.cpus.iter().enumerate() {
+            let (peers, places, node_settings) = (peers.clone(), places.clone(), settings.clone());
+            let started = cores::start(core_settings(settings, cpu), move |core, inbox| {
+                let node = Node::new(core, index, cpu, peers, places, &node_settings);
+                node.run(inbox)
+            });
+            let (sender, thread) =
+                started.map_err(|error| Fault::io(format!("cannot start the core on CPU {cpu}"), error))?;
+            cores.handles.push(CoreHandle(sender));
+            cores.threads.push(thread);
+        }
+        assert!(peers.set(cores.handles.clone()).is_ok(), "set once, here");
+        Ok(cores)
     }
 
     /// In the order of `CoreSettings::cpus`.
     pub fn handles(&self) -> &[CoreHandle] {
-        &[]
+        &self.handles
     }
 
     /// Waits for the threads, after each was asked to stop.
-    pub fn join(self) {}
+    pub fn join(self) {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn core_settings(settings: &CoreSettings, cpu: usize) -> cores::CoreSettings {
+    let idle = match settings.poll {
+        Poll::Adaptive => Idle::Adaptive(settings.poll_time),
+        Poll::Busy => Idle::Busy,
+        Poll::Off => Idle::Off,
+    };
+    let uring = UringSettings {
+        arena_bytes: settings.arena_bytes,
+        without: settings.without.clone(),
+        ..UringSettings::default()
+    };
+    cores::CoreSettings { cpu, idle, drain: DRAIN, uring }
+}
+
+/// What the tasks of one core share.
+pub struct Node {
+    core: Core,
+    index: usize,
+    cpu: usize,
+    peers: Arc<OnceLock<Vec<CoreHandle>>>,
+    places: Arc<AtomicUsize>,
+    zero_copy_bytes: Option<usize>,
+    directory: RefCell<Arc<Directory>>,
+    /// For clients that may see everything.
+    exports: RefCell<Rc<ExportTable>>,
+    volumes: RefCell<HashMap<Uuid, Rc<Volume>>>,
+    listeners: RefCell<Vec<(Portal, Handle)>>,
+    clients: Clients,
+    /// Clients that hold payload now.
+    holders: Cell<usize>,
+}
+
+impl Node {
+    fn new(
+        core: Core,
+        index: usize,
+        cpu: usize,
+        peers: Arc<OnceLock<Vec<CoreHandle>>>,
+        places: Arc<AtomicUsize>,
+        settings: &CoreSettings,
+    ) -> Rc<Node> {
+        let clients = Clients::default();
+        clients.set_core(&core);
+        Rc::new(Node {
+            core,
+            index,
+            cpu,
+            peers,
+            places,
+            zero_copy_bytes: settings.zero_copy_send_bytes,
+            directory: RefCell::new(Arc::new(Directory {
+                nbd: Arc::new(closed()),
+                exports: Default::default(),
+            })),
+            exports: RefCell::default(),
+            volumes: RefCell::default(),
+            listeners: RefCell::default(),
+            clients,
+            holders: Cell::new(0),
+        })
+    }
+
+    /// The core.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Its place among the cores.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its clients.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// How many clients the node has, over all cores.
+    pub fn places(&self) -> &Arc<AtomicUsize> {
+        &self.places
+    }
+
+    /// Sends of at least so many bytes use SEND_ZC.
+    pub fn zero_copy_bytes(&self) -> Option<usize> {
+        self.zero_copy_bytes
+    }
+
+    /// The exports of this moment.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.borrow().clone()
+    }
+
+    /// A setting for NBD clients.
+    pub fn directory_nbd<T>(&self, get: impl FnOnce(&NbdSettings) -> T) -> T {
+        get(&self.directory.borrow().nbd)
+    }
+
+    /// The exports that a client at `address` may see.
+    pub fn export_table(&self, address: Option<SocketAddr>) -> Rc<ExportTable> {
+        let directory = self.directory.borrow();
+        let restricted =
+            address.is_some() && directory.exports.values().any(|entry| !entry.settings.allow.is_empty());
+        if restricted { Rc::new(export_table(&directory, address)) } else { self.exports.borrow().clone() }
+    }
+
+    /// When a client that comes now must have negotiated.
+    pub fn handshake_deadline(&self) -> Option<Moment> {
+        Some(self.core.now() + self.directory_nbd(|nbd| nbd.handshake_timeout))
+    }
+
+    /// A volume of this core.
+    pub fn volume(&self, uuid: Uuid) -> Option<Rc<Volume>> {
+        self.volumes.borrow().get(&uuid).cloned()
+    }
+
+    /// Leaves `ask` for another core.
+    pub fn tell(&self, core: usize, ask: Ask) {
+        let sent = self.peers.get().and_then(|peers| peers.get(core)).is_some_and(|peer| peer.send(ask));
+        if !sent {
+            tracing::warn!(core, "a client could not be handed over: the core has ended");
+        }
+    }
+
+    /// Clients that hold payload now.
+    pub fn holders(&self) -> usize {
+        self.holders.get()
+    }
+
+    /// One more holds payload.
+    pub fn holder_came(&self) {
+        self.holders.set(self.holders.get() + 1);
+    }
+
+    /// One fewer holds payload.
+    pub fn holder_went(&self) {
+        self.holders.set(self.holders.get() - 1);
+    }
+
+    async fn run(self: Rc<Self>, inbox: Inbox<Ask>) {
+        let sweeper = self.clone();
+        self.core.spawn(async move {
+            let stall_timeout = || sweeper.directory_nbd(|nbd| nbd.stall_timeout);
+            sweeper.clients.sweep(&sweeper.core, stall_timeout).await;
+        });
+        loop {
+            match inbox.next().await {
+                Ask::Stop { grace, reply } => {
+                    let faults = self.stop(grace).await;
+                    let _ = reply.send(faults);
+                    return;
+                }
+                ask => self.obey(ask),
+            }
+        }
+    }
+
+    fn obey(self: &Rc<Self>, ask: Ask) {
+        match ask {
+            Ask::AddVolume { settings, opened, reply } => {
+                let _ = reply.send(self.add_volume(settings, opened));
+            }
+            Ask::ResizeVolume { uuid, size_bytes, reply } => {
+                let _ = reply.send(self.known(uuid).and_then(|volume| volume.set_size(size_bytes)));
+            }
+            Ask::RemoveVolume { uuid, grace, reply } => {
+                let node = self.clone();
+                self.core.spawn(async move {
+                    let _ = reply.send(node.remove_volume(uuid, grace).await);
+                });
+            }
+            Ask::Directory(directory) => self.set_directory(directory),
+            Ask::Listen { portal, listener } => {
+                let listener = self.core.adopt(listener, Path::Ring);
+                self.listeners.borrow_mut().push((portal.clone(), listener.clone()));
+                self.core.spawn(listener::listen(self.clone(), portal, listener));
+            }
+            Ask::Unlisten { portal, reply } => {
+                self.unlisten(|listening| *listening == portal);
+                let _ = reply.send(());
+            }
+            Ask::Adopt(handover) => self.core.spawn(serve_nbd::resume(self.clone(), *handover)),
+            Ask::Snapshot { reply } => {
+                let _ = reply.send(self.snapshot());
+            }
+            Ask::Stop { .. } => unreachable!("the inbox loop stops by itself"),
+        }
+    }
+
+    fn add_volume(&self, settings: Arc<VolumeSettings>, opened: Opened) -> Result<VolumeFacts, Fault> {
+        let store = Store::attach(&self.core, opened)?;
+        let uuid = settings.uuid;
+        let volume = Volume::new(&self.core, settings, store);
+        let facts = volume.facts();
+        self.volumes.borrow_mut().insert(uuid, volume);
+        Ok(facts)
+    }
+
+    fn known(&self, uuid: Uuid) -> Result<Rc<Volume>, Fault> {
+        self.volume(uuid).ok_or_else(|| Fault::new(Kind::NotFound, format!("no volume {uuid} on this core")))
+    }
+
+    async fn remove_volume(self: &Rc<Self>, uuid: Uuid, grace: Duration) -> Result<(), Fault> {
+        let volume = self.known(uuid)?;
+        self.volumes.borrow_mut().remove(&uuid);
+        self.part(grace, |client| client == Some(uuid)).await;
+        self.within(grace, volume.clone(), |volume| async move { volume.without_clients().await }).await;
+        self.flush(volume, grace).await
+    }
+
+    fn set_directory(&self, directory: Arc<Directory>) {
+        for entry in directory.exports.values().filter(|entry| entry.core == self.index) {
+            if let Some(volume) = self.volume(entry.settings.uuid) {
+                volume.set_settings(entry.settings.clone());
+            }
+        }
+        self.exports.replace(Rc::new(export_table(&directory, None)));
+        self.directory.replace(directory);
+    }
+
+    fn unlisten(&self, which: impl Fn(&Portal) -> bool) {
+        self.listeners.borrow_mut().retain(|(portal, listener)| {
+            let ends = which(portal);
+            if ends {
+                // The pending accept returns, and with it the last handle goes.
+                let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+            }
+            !ends
+        });
+    }
+
+    async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
+        self.unlisten(|_| true);
+        self.part(grace, |_| true).await;
+        let volumes: Vec<Rc<Volume>> = self.volumes.take().into_values().collect();
+        let mut faults = Vec::new();
+        for volume in volumes {
+            if let Err(fault) = self.flush(volume, grace).await {
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+
+    /// Lets clients go: no more requests; what is in flight is answered, within `grace`.
+    async fn part(&self, grace: Duration, which: impl Fn(Option<Uuid>) -> bool) {
+        let deadline = self.core.now() + grace;
+        let chosen = || {
+            let clients = self.clients.now();
+            clients.into_iter().filter(|client| which(client.uuid())).collect::<Vec<_>>()
+        };
+        chosen().iter().for_each(|client| client.stop_reading());
+        while !chosen().is_empty() && self.core.now() < deadline {
+            verbs::sleep(&self.core, Duration::from_millis(5)).await;
+        }
+        chosen().iter().for_each(|client| client.disconnect(DropReason::Stopped));
+    }
+
+    /// Runs `work` on a task of its own and waits for it at most for `grace`; `None` when it was not done by then.
+    async fn within<W, T: 'static>(
+        &self,
+        grace: Duration,
+        volume: Rc<Volume>,
+        work: impl FnOnce(Rc<Volume>) -> W,
+    ) -> Option<T>
+    where
+        W: Future<Output = T> + 'static,
+    {
+        let (giver, taker) = one_shot();
+        let giver = Rc::new(Cell::new(Some(giver)));
+        let (on_time, late) = (giver.clone(), giver);
+        let work = work(volume);
+        self.core.spawn(async move {
+            let result = work.await;
+            if let Some(giver) = on_time.take() {
+                giver.give(result);
+            }
+        });
+        verbs::with_deadline(self.core.now() + grace, taker, move || drop(late.take())).await
+    }
+
+    async fn flush(&self, volume: Rc<Volume>, grace: Duration) -> Result<(), Fault> {
+        let name = volume.settings().name.clone();
+        if volume.settings().read_only {
+            return Ok(());
+        }
+        let flushed = self.within(grace, volume, |volume| async move { volume.flush().await }).await;
+        flushed.unwrap_or_else(|| {
+            let context = format!("volume {name}: its backing did not finish a flush in {grace:?}");
+            Err(Fault::new(Kind::Io, context))
+        })
+    }
+
+    fn snapshot(&self) -> CoreSnapshot {
+        let counters = self.core.counters();
+        let (clients, dropped) = self.clients.snapshot();
+        CoreSnapshot {
+            cpu: self.cpu,
+            system_calls: counters.system_calls,
+            polls: counters.polls,
+            sleeps: counters.sleeps,
+            operations: counters.operations,
+            arena_bytes: self.core.arena().bytes(),
+            arena_used_bytes: self.core.arena().used_bytes() + self.core.arena().spilled_bytes(),
+            features: self.core.features(),
+            volumes: self.volumes.borrow().values().map(|volume| volume.snapshot()).collect(),
+            clients,
+            dropped,
+        }
+    }
+}
+
+/// Before the first directory arrives nobody is let in.
+fn closed() -> NbdSettings {
+    NbdSettings {
+        tls: TlsMode::Off,
+        tls_server: None,
+        default_export: None,
+        connections_max: 0,
+        handshake_timeout: Duration::from_secs(1),
+        stall_timeout: Duration::from_secs(1),
+        requests_max: 1,
+        inflight_bytes_max: 0,
+    }
 }

@@ -64,17 +64,29 @@ pub struct Wrong {
     pub cause: String,
     /// The next step.
     pub remedy: String,
+    /// The machine is at odds with it, not the form.
+    pub on_machine: bool,
 }
 
 impl Wrong {
     /// A wrong value, and how to put it right.
     pub fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Wrong {
-        Wrong { cause: cause.into(), remedy: remedy.into() }
+        Wrong { cause: cause.into(), remedy: remedy.into(), on_machine: false }
+    }
+
+    /// The same, when the value is well-formed and the machine does not fit it.
+    pub fn on_machine(self) -> Wrong {
+        Wrong { on_machine: true, ..self }
     }
 
     /// The same, found at `origin`.
     pub fn at(self, origin: &Origin) -> Mistake {
-        Mistake { origin: origin.clone(), cause: self.cause, remedy: self.remedy }
+        Mistake {
+            origin: origin.clone(),
+            cause: self.cause,
+            remedy: self.remedy,
+            on_machine: self.on_machine,
+        }
     }
 }
 
@@ -95,12 +107,14 @@ pub struct Mistake {
     pub cause: String,
     /// The next step.
     pub remedy: String,
+    /// The machine is at odds with it, not the form.
+    pub on_machine: bool,
 }
 
 impl Mistake {
-    /// Whether the command line is at fault rather than a file.
+    /// Whether the command line is wrong, rather than a file or the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self.origin, Origin::Flag(_))
+        matches!(self.origin, Origin::Flag(_)) && !self.on_machine
     }
 }
 

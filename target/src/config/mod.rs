@@ -44,6 +44,8 @@ pub struct Config {
     pub nbd: NbdSettings,
     /// Where `nbd.tls_server` came from.
     pub tls_files: Option<TlsFiles>,
+    /// Changes when the certificates do.
+    pub tls_fingerprint: Vec<u8>,
     /// The declared volumes.
     pub volumes: Vec<Declaration>,
 }

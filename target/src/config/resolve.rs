@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::draft::{CoresDraft, Draft, NbdDraft, NodeDraft};
@@ -41,7 +42,8 @@ pub fn resolve_into(mut draft: Draft, defaults: &Defaults, mistakes: &mut Vec<Mi
     let volumes = resolve_volumes(draft.volumes, &node.data_dir, mistakes);
     check_default_export(&draft.nbd.default_export, mistakes);
     let (nbd, tls_files) = resolve_nbd(draft.nbd, mistakes);
-    Config { files: Vec::new(), node, cores, portals, nbd, tls_files, volumes }
+    let tls_fingerprint = tls_files.as_ref().map(TlsFiles::fingerprint).unwrap_or_default();
+    Config { files: Vec::new(), node, cores, portals, nbd, tls_files, tls_fingerprint, volumes }
 }
 
 fn resolve_node(draft: NodeDraft, defaults: &Defaults, mistakes: &mut Vec<Mistake>) -> NodeConfig {
@@ -49,7 +51,7 @@ fn resolve_node(draft: NodeDraft, defaults: &Defaults, mistakes: &mut Vec<Mistak
     let token = draft.admin_token_file.and_then(|file| match Token::read(&file.value) {
         Ok(token) => Some(token),
         Err(wrong) => {
-            mistakes.push(wrong.at(&file.origin));
+            mistakes.push(wrong.on_machine().at(&file.origin));
             None
         }
     });
@@ -162,7 +164,7 @@ fn resolve_nbd(draft: NbdDraft, mistakes: &mut Vec<Mistake>) -> (NbdSettings, Op
         files.as_ref().filter(|_| tls != TlsMode::Off).and_then(|files| match files.value.load() {
             Ok(server) => Some(server),
             Err(wrong) => {
-                mistakes.push(wrong.at(&files.origin));
+                mistakes.push(wrong.on_machine().at(&files.origin));
                 None
             }
         });
@@ -250,10 +252,15 @@ fn bounded_time(key: &str, slot: Slot<Duration>, default: Duration, mistakes: &m
     at.value
 }
 
+/// The CPUs that this process was given, whatever its threads have made of them since.
 fn allowed_cpus() -> Vec<usize> {
     use nix::sched::{CpuSet, sched_getaffinity};
-    let set = sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
-    (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).collect()
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    let read = || {
+        let set = sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+        (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).collect()
+    };
+    ALLOWED.get_or_init(read).clone()
 }
 
 /// One core, and not on CPU 0, where the kernel's own work tends to be.
@@ -269,4 +276,14 @@ fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     super::draft::node_name(name.trim().split('.').next().unwrap_or_default())
         .unwrap_or_else(|_| "ringsan".to_owned())
+}
+
+/// Keeps this thread, and those it starts, off the CPUs that cores are pinned to, where there are others.
+pub fn keep_off(cpus: &[usize]) {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    let mut set = CpuSet::new();
+    let others = allowed_cpus().into_iter().filter(|cpu| !cpus.contains(cpu));
+    if others.filter(|cpu| set.set(*cpu).is_ok()).count() > 0 {
+        let _ = sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
+    }
 }

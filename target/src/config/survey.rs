@@ -12,8 +12,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::mistake::{Mistake, Origin, Wrong};
 use super::units::size_text;
-use super::values::BackingKind;
-use super::volume::{Declaration, Place, SIZE_UNIT};
+use super::values::{BackingKind, cache_name};
+use super::volume::{Declaration, Place, SIZE_UNIT, VolumeSpec};
 use crate::settings::Backing;
 
 /// A declaration and what it stands on.
@@ -46,12 +46,19 @@ pub enum Identity {
     Memory,
 }
 
+impl Surveyed {
+    /// Whether these are the bytes that `identity` stands for.
+    pub fn is_on(&self, identity: &Identity) -> bool {
+        self.identity != Identity::Memory && self.identity == *identity
+    }
+}
+
 /// Looks at every backing; mistakes are added to `mistakes`.
 pub fn survey_all(declarations: &[Declaration], made: &Path, mistakes: &mut Vec<Mistake>) -> Vec<Surveyed> {
     let mut surveyed: Vec<Surveyed> = Vec::new();
     for declaration in declarations {
         match survey(declaration, made) {
-            Err(wrong) => mistakes.push(wrong.at(&declaration.origin)),
+            Err(wrong) => mistakes.push(wrong.on_machine().at(&declaration.origin)),
             Ok(found) => match same_bytes(&found, &surveyed) {
                 Some(wrong) => mistakes.push(wrong.at(&declaration.origin)),
                 None => surveyed.push(found),
@@ -63,8 +70,7 @@ pub fn survey_all(declarations: &[Declaration], made: &Path, mistakes: &mut Vec<
 
 /// What to say when `found` lies on the bytes of one of `others`.
 pub fn same_bytes(found: &Surveyed, others: &[Surveyed]) -> Option<Wrong> {
-    let other =
-        others.iter().find(|other| other.identity == found.identity && found.identity != Identity::Memory)?;
+    let other = others.iter().find(|other| found.is_on(&other.identity))?;
     let (name, other) = (&found.declaration.name, &other.declaration.name);
     let cause =
         format!("volumes `{other}` and `{name}` have the same backing, {}", backing_text(&found.backing));
@@ -92,6 +98,16 @@ pub fn survey(declaration: &Declaration, made: &Path) -> Result<Surveyed, Wrong>
     }
 }
 
+/// The identity of a backing that may have been made since it was surveyed.
+pub fn identity_now(volume: &Surveyed) -> Identity {
+    match (&volume.identity, &volume.backing) {
+        (Identity::Missing(_), Backing::File { path, .. }) => fs::metadata(path)
+            .map(|metadata| identity_of(path, BackingKind::File, &metadata))
+            .unwrap_or_else(|_| volume.identity.clone()),
+        (identity, _) => identity.clone(),
+    }
+}
+
 /// A backing, for people.
 pub fn backing_text(backing: &Backing) -> String {
     match backing {
@@ -100,6 +116,51 @@ pub fn backing_text(backing: &Backing) -> String {
         }
         Backing::Memory => "memory".to_owned(),
     }
+}
+
+/// A volume as the admin API and the state directory write it.
+pub fn spec_of(volume: &Surveyed) -> VolumeSpec {
+    let declaration = &volume.declaration;
+    let (backing, cache) = match &volume.backing {
+        Backing::File { path, cache } => (absolute(path), Some(cache_name(*cache).to_owned())),
+        Backing::Block { path } | Backing::Nvme { path } => (absolute(path), None),
+        Backing::Memory => (PathBuf::from("memory"), None),
+    };
+    let is_memory = volume.backing == Backing::Memory;
+    VolumeSpec {
+        name: declaration.name.clone(),
+        backing: Some(backing),
+        kind: Some(backing_kind(&volume.backing).name().to_owned()),
+        size_bytes: declaration.size.as_ref().map(|size| size.value).filter(|_| is_memory),
+        cache,
+        read_only: declaration.read_only,
+        allow: declaration.allow.iter().map(ToString::to_string).collect(),
+        description: declaration.description.clone(),
+    }
+}
+
+/// A remembered volume of which nothing can be found out, for status to name.
+pub fn unseen(spec: &VolumeSpec) -> Surveyed {
+    let path = spec.backing.clone().unwrap_or_default();
+    Surveyed {
+        declaration: Declaration {
+            origin: Origin::Api,
+            name: spec.name.clone(),
+            place: Place::Path { path: path.clone(), kind: None, cache: Default::default() },
+            size: None,
+            description: spec.description.clone(),
+            read_only: spec.read_only,
+            allow: Vec::new(),
+        },
+        backing: Backing::File { path: path.clone(), cache: Default::default() },
+        create_bytes: None,
+        existing_bytes: None,
+        identity: Identity::Missing(path),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What kind a backing is.
@@ -221,7 +282,7 @@ fn check_existing_size(
             format!("remove it, or run: truncate -s 1G {shown}"),
         ));
     }
-    if existing % SIZE_UNIT != 0 {
+    if !existing.is_multiple_of(SIZE_UNIT) {
         let cause = format!("{shown} has {existing} bytes, which is not a multiple of {SIZE_UNIT}");
         let nearest = existing.next_multiple_of(SIZE_UNIT);
         return Err(Wrong::new(cause, format!("run: truncate -s {nearest} {shown}")));

@@ -34,6 +34,13 @@ impl TlsFiles {
         }
     }
 
+    /// Changes when the certificates do: the files' certificates, one after the other.
+    pub fn fingerprint(&self) -> Vec<u8> {
+        let files = [Some(&self.certificate), self.client_ca.as_ref()];
+        let read = files.into_iter().flatten().filter_map(|path| std::fs::read(path).ok());
+        read.flatten().collect()
+    }
+
     /// Reads the files.
     pub fn load(&self) -> Result<Arc<ServerConfig>, Wrong> {
         let chain = certificates(&self.certificate)?;

@@ -295,7 +295,7 @@ pub fn checked_size(bytes: u64) -> Result<u64, Wrong> {
         _ if bytes > largest => {
             Err(Wrong::new(format!("the size {bytes} is too large"), format!("the largest is {largest}")))
         }
-        _ if bytes % SIZE_UNIT != 0 => {
+        _ if !bytes.is_multiple_of(SIZE_UNIT) => {
             let below = bytes / SIZE_UNIT * SIZE_UNIT;
             let nearest = if below == 0 || bytes - below > SIZE_UNIT / 2 { below + SIZE_UNIT } else { below };
             let cause = format!("the size {bytes} is not a multiple of 512");

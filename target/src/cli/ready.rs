@@ -1,0 +1,101 @@
+//! What `serve` prints when clients can come: what is served where, and lines to paste.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::units::size_rounded;
+use crate::config::values::NBD_PORT;
+use crate::status::{Status, VolumeStatus};
+
+/// Prints it on standard output.
+pub fn print_ready(status: &Status) {
+    print!("{}", ready_text(status));
+}
+
+fn ready_text(status: &Status) -> String {
+    let cpus: Vec<_> = status.cores.iter().map(|core| core.cpu.to_string()).collect();
+    let mut text = format!("ringsan {} serves on CPU {}\n", status.node.version, cpus.join(", "));
+    for volume in &status.volumes {
+        text += &format!("  volume  {}\n", volume_line(volume));
+    }
+    for portal in &status.portals {
+        text += &format!("  nbd     {}\n", portal.address);
+    }
+    if let Some(admin) = status.node.admin {
+        text += &format!("  admin   http://{admin}\n");
+    }
+    let Some(volume) = status.volumes.iter().find(|volume| volume.facts.is_some()) else {
+        return text + "There is no volume yet: ringsan volume create NAME --size 1G\n";
+    };
+    let tls = status.tls.mode == "require";
+    for portal in &status.portals {
+        text += &use_lines(&portal.address, &volume.name, tls);
+    }
+    text
+}
+
+fn volume_line(volume: &VolumeStatus) -> String {
+    let name = &volume.name;
+    match (&volume.facts, &volume.unavailable) {
+        (Some(facts), _) => {
+            let size = size_rounded(facts.size_bytes);
+            let mode = if volume.read_only { ", read-only" } else { "" };
+            format!("{name}  {size}  {} ({}{mode})", volume.backing, facts.io_path)
+        }
+        (None, reason) => format!("{name}  not served: {}", reason.as_deref().unwrap_or("unknown")),
+    }
+}
+
+/// Lines that attach `volume` by the portal at `address`; systemd's portals have no address of their own.
+fn use_lines(address: &str, volume: &str, tls: bool) -> String {
+    let scheme = if tls { "nbds" } else { "nbd" };
+    let escaped = escape(volume);
+    if let Some(path) = address.strip_prefix("unix:") {
+        let uri = format!("'{scheme}+unix:///{escaped}?socket={path}'");
+        return format!(
+            "Use it by {address}:\n  nbdinfo {uri}\n  nbd-client -unix {path} /dev/nbd0 -N '{volume}'\n  qemu-img info {uri}\n"
+        );
+    }
+    let Ok(socket) = address.parse::<SocketAddr>() else { return String::new() };
+    let host = reachable(socket.ip());
+    let bracketed = if host.is_ipv6() { format!("[{host}]") } else { host.to_string() };
+    let port = socket.port();
+    let uri = if port == NBD_PORT {
+        format!("{scheme}://{bracketed}/{escaped}")
+    } else {
+        format!("{scheme}://{bracketed}:{port}/{escaped}")
+    };
+    format!(
+        "Use it by {address}:\n  nbdinfo {uri}\n  nbd-client {host} {port} /dev/nbd0 -N '{volume}'\n  qemu-img info {uri}\n"
+    )
+}
+
+fn reachable(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// Percent-encodes what a URI's path cannot carry as it is.
+pub fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_name_an_address_that_can_be_reached() {
+        let lines = use_lines("0.0.0.0:10809", "disk0", false);
+        assert!(lines.contains("nbdinfo nbd://127.0.0.1/disk0\n"), "{lines}");
+        let lines = use_lines("[::1]:5000", "a b", true);
+        assert!(lines.contains("nbds://[::1]:5000/a%20b"), "{lines}");
+        let lines = use_lines("unix:/run/nbd.sock", "disk0", false);
+        assert!(lines.contains("'nbd+unix:///disk0?socket=/run/nbd.sock'"), "{lines}");
+    }
+}

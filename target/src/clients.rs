@@ -1,0 +1,253 @@
+//! The clients of one core: who they are, how long they may take, and why some had to go.
+//!
+//! A sweep now and then, only while there are clients, ends those that negotiate or take a reply too slowly.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use reactor::driver::Moment;
+use reactor::sync::WaitList;
+use reactor::{Core, Handle, io as verbs};
+use uuid::Uuid;
+
+use crate::fault::Fault;
+use crate::outbox::Outbox;
+use crate::snapshot::ClientSnapshot;
+
+/// How often slow clients are looked for.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Log lines about dropped clients in one second; the rest is only counted.
+const LINES_PER_SECOND: u32 = 10;
+
+/// Why a client was turned away or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[allow(missing_docs)]
+pub enum DropReason {
+    Limit,
+    HandshakeTimeout,
+    Stalled,
+    Protocol,
+    Disconnected,
+    VolumeGone,
+    Resources,
+    Stopped,
+}
+
+const REASONS: [&str; 8] = [
+    "limit",
+    "handshake timeout",
+    "stalled",
+    "protocol",
+    "disconnected",
+    "volume gone",
+    "resources",
+    "stopped",
+];
+
+/// One of the places for clients that a node has, over all cores; dropping it frees it.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// A place, unless `places_max` are taken.
+    pub fn take(taken: &Arc<AtomicUsize>, places_max: usize) -> Option<Place> {
+        let place = Place(taken.clone());
+        (taken.fetch_add(1, Ordering::AcqRel) < places_max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One client of this core.
+pub struct Client {
+    socket: Handle,
+    address: Option<SocketAddr>,
+    volume: RefCell<String>,
+    uuid: Cell<Option<Uuid>>,
+    tls: Cell<bool>,
+    deadline: Cell<Option<Moment>>,
+    outbox: RefCell<Weak<Outbox>>,
+    /// Requests being served.
+    pub requests_inflight: Cell<usize>,
+    /// Requests answered.
+    pub requests: Cell<u64>,
+    stopping: Cell<bool>,
+    reason: Cell<Option<DropReason>>,
+}
+
+impl Client {
+    /// Its address; `None` for a unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Negotiation is over.
+    pub fn named(&self, volume: &str, tls: bool) {
+        self.volume.replace(volume.into());
+        self.tls.set(tls);
+        self.deadline.set(None);
+    }
+
+    /// It is served `uuid`, and replies through `outbox`.
+    pub fn serves(&self, uuid: Uuid, outbox: &Rc<Outbox>) {
+        self.uuid.set(Some(uuid));
+        self.outbox.replace(Rc::downgrade(outbox));
+    }
+
+    /// Which volume it is served.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.uuid.get()
+    }
+
+    /// Takes no further request: what is in flight is still answered.
+    pub fn stop_reading(&self) {
+        self.stopping.set(true);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
+    }
+
+    /// Whether no further request is to be taken.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Ends the connection; its operations come back by themselves.
+    pub fn disconnect(&self, reason: DropReason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+        }
+        self.stopping.set(true);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Ends a connection that is over.
+    pub fn disconnect_quietly(&self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Why we ended it, if we did.
+    pub fn reason(&self) -> Option<DropReason> {
+        self.reason.get()
+    }
+
+    fn snapshot(&self) -> ClientSnapshot {
+        ClientSnapshot {
+            address: self.address,
+            volume: self.volume.borrow().clone(),
+            tls: self.tls.get(),
+            requests_inflight: self.requests_inflight.get(),
+            requests: self.requests.get(),
+        }
+    }
+
+    fn check(&self, now: Moment, stall_timeout: Duration) {
+        if self.deadline.get().is_some_and(|deadline| now >= deadline) {
+            self.disconnect(DropReason::HandshakeTimeout);
+        }
+        let sending_since = self.outbox.borrow().upgrade().and_then(|outbox| outbox.sending_since());
+        if sending_since.is_some_and(|since| now - since >= stall_timeout) {
+            self.disconnect(DropReason::Stalled);
+        }
+    }
+}
+
+/// All clients of one core.
+#[derive(Default)]
+pub struct Clients {
+    all: RefCell<Vec<Weak<Client>>>,
+    came: WaitList,
+    dropped: [Cell<u64>; REASONS.len()],
+    lines: Cell<(u64, u32)>,
+    core: RefCell<Option<Core>>,
+}
+
+impl Clients {
+    /// Whose clock counts.
+    pub fn set_core(&self, core: &Core) {
+        self.core.replace(Some(core.clone()));
+    }
+
+    /// A new client, that must have negotiated by `deadline`.
+    pub fn enter(
+        &self,
+        socket: &Handle,
+        address: Option<SocketAddr>,
+        deadline: Option<Moment>,
+    ) -> Rc<Client> {
+        let client = Rc::new(Client {
+            socket: socket.clone(),
+            address,
+            volume: RefCell::default(),
+            uuid: Cell::new(None),
+            tls: Cell::new(false),
+            deadline: Cell::new(deadline),
+            outbox: RefCell::default(),
+            requests_inflight: Cell::new(0),
+            requests: Cell::new(0),
+            stopping: Cell::new(false),
+            reason: Cell::new(None),
+        });
+        self.all.borrow_mut().push(Rc::downgrade(&client));
+        self.came.wake_all();
+        client
+    }
+
+    /// Those that are here now.
+    pub fn now(&self) -> Vec<Rc<Client>> {
+        let mut all = self.all.borrow_mut();
+        all.retain(|client| client.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Counts a client that had to go, and says so in one line.
+    pub fn dropped(&self, reason: DropReason, address: Option<SocketAddr>, fault: &Fault) {
+        let count = &self.dropped[reason as usize];
+        count.set(count.get() + 1);
+        if self.may_log() {
+            let client = address.map_or("a unix socket".to_string(), |address| address.to_string());
+            tracing::warn!(client, reason = REASONS[reason as usize], "client dropped: {fault}");
+        }
+    }
+
+    /// Whether another line may be written in this second.
+    pub fn may_log(&self) -> bool {
+        let second = self.core.borrow().as_ref().map_or(0, |core| core.turn_started().0 / 1_000_000_000);
+        let (at, lines) = self.lines.get();
+        let lines = if at == second { lines + 1 } else { 1 };
+        self.lines.set((second, lines));
+        lines <= LINES_PER_SECOND
+    }
+
+    /// Who is here, and who had to go.
+    pub fn snapshot(&self) -> (Vec<ClientSnapshot>, Vec<(&'static str, u64)>) {
+        let clients = self.now().iter().map(|client| client.snapshot()).collect();
+        let dropped =
+            REASONS.iter().zip(&self.dropped).map(|(&reason, count)| (reason, count.get())).collect();
+        (clients, dropped)
+    }
+
+    /// Looks after slow clients for ever.
+    pub async fn sweep(&self, core: &Core, stall_timeout: impl Fn() -> Duration) {
+        loop {
+            let clients = self.now();
+            if clients.is_empty() {
+                drop(clients);
+                self.came.wait().await;
+            } else {
+                let now = core.now();
+                clients.iter().for_each(|client| client.check(now, stall_timeout()));
+                drop(clients);
+            }
+            verbs::sleep(core, SWEEP).await;
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A client's bytes as its reader wants them: headers, and payloads where the volume can take them from.
+//!
+//! What arrives together is taken with one receive. A payload that is already here is lent from the receive
+//! buffer or copied; what is still to come is received straight into an aligned buffer.
+
+use std::rc::Rc;
+
+use reactor::{Buffer, View};
+
+use crate::channel::Channel;
+use crate::fault::{Fault, Kind};
+
+/// After a payload of this size, the next header is received by itself, so that the payload behind it need
+/// not be copied out of a receive buffer.
+const LARGE_PAYLOAD_BYTES: usize = 32 << 10;
+
+/// The stream of one client.
+pub struct Incoming<'a> {
+    channel: &'a Channel,
+    /// From before this stream began (a handover).
+    leftover: Vec<u8>,
+    current: Option<Rc<Buffer>>,
+    at: usize,
+    expect_large: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The bytes of `channel`, after `leftover`.
+    pub fn new(channel: &'a Channel, leftover: Vec<u8>) -> Incoming<'a> {
+        Incoming { channel, leftover, current: None, at: 0, expect_large: false }
+    }
+
+    /// The next `header.len()` bytes; `false` at a clean end of the stream.
+    pub async fn header(&mut self, header: &mut [u8]) -> Result<bool, Fault> {
+        let mut filled = 0;
+        loop {
+            filled += self.take(&mut header[filled..]);
+            if filled == header.len() {
+                return Ok(true);
+            }
+            let len_max = if self.expect_large { (header.len() - filled) as u32 } else { 0 };
+            if !self.receive(len_max).await? {
+                return match filled {
+                    0 => Ok(false),
+                    _ => Err(Fault::new(Kind::Disconnected, "the client left in the middle of a request")),
+                };
+            }
+        }
+    }
+
+    /// The next `len` bytes, lent where they lie; `None` unless all are here in one receive buffer.
+    pub fn lend(&mut self, len: usize) -> Option<View> {
+        let current = self
+            .current
+            .as_ref()
+            .filter(|current| self.leftover.is_empty() && current.len() - self.at >= len)?;
+        let view = View::of_shared(current, self.at, len);
+        self.skip(len);
+        self.expect_large = false;
+        Some(view)
+    }
+
+    /// Fills `buffer` with the next bytes.
+    pub async fn payload(&mut self, mut buffer: Buffer) -> Result<Buffer, Fault> {
+        let here = self.take(buffer.bytes_mut());
+        self.expect_large = buffer.len() >= LARGE_PAYLOAD_BYTES;
+        if here == buffer.len() {
+            return Ok(buffer);
+        }
+        self.channel.receive_exact(buffer, here).await
+    }
+
+    /// Forgets the next `len` bytes.
+    pub async fn discard(&mut self, mut len: u64) -> Result<(), Fault> {
+        while len > 0 {
+            let mut sink = [0; 512];
+            let want = sink.len().min(len as usize);
+            let here = match self.current.as_ref().filter(|_| self.leftover.is_empty()) {
+                Some(current) => {
+                    let here = ((current.len() - self.at) as u64).min(len);
+                    self.skip(here as usize);
+                    here
+                }
+                None => self.take(&mut sink[..want]) as u64,
+            };
+            len -= here;
+            if here == 0 && !self.receive(0).await? {
+                return Err(Fault::new(Kind::Disconnected, "the client left in the middle of a payload"));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, to: &mut [u8]) -> usize {
+        if !self.leftover.is_empty() {
+            let count = to.len().min(self.leftover.len());
+            to[..count].copy_from_slice(&self.leftover[..count]);
+            self.leftover.drain(..count);
+            return count;
+        }
+        let Some(current) = &self.current else { return 0 };
+        let count = to.len().min(current.len() - self.at);
+        to[..count].copy_from_slice(&current.bytes()[self.at..self.at + count]);
+        self.skip(count);
+        count
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.at += count;
+        if self.current.as_ref().is_some_and(|current| current.len() == self.at) {
+            self.current = None;
+        }
+    }
+
+    async fn receive(&mut self, len_max: u32) -> Result<bool, Fault> {
+        let Some(buffer) = self.channel.receive(len_max).await? else { return Ok(false) };
+        self.current = Some(Rc::new(buffer));
+        self.at = 0;
+        Ok(true)
+    }
+}

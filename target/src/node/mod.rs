@@ -1,0 +1,198 @@
+//! One running target, seen from its control thread: which volumes, portals and settings are in force.
+//!
+//! Everything here may wait; nothing here is on the path of an I/O. Changes (create, resize, remove,
+//! reload) run one at a time, behind the `State` lock; `Live` is locked for moments only, so that status
+//! and metrics never wait for a change. Its one rule: cores are only ever asked, by `message::Ask`.
+
+mod reload;
+mod report;
+mod start;
+mod stop;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::config::mistake::{At, Mistake};
+use crate::config::survey::{self, Identity, Surveyed};
+use crate::config::tls::TlsFiles;
+use crate::config::volume::Declaration;
+use crate::config::{Config, NodeConfig};
+use crate::fault::{Fault, Kind};
+use crate::message::{Ask, Directory, DirectoryEntry, Reply, VolumeFacts};
+use crate::portals::SocketFile;
+use crate::serve_core::CoreHandle;
+use crate::settings::{CoreSettings, NbdSettings, Portal, VolumeSettings};
+use crate::snapshot::CoreSnapshot;
+use crate::state::State;
+
+pub use start::{StartError, Started, start};
+
+/// Reads the configuration anew; called at the start and at each reload.
+pub type ReadConfig = Arc<dyn Fn() -> Result<Config, Vec<Mistake>> + Send + Sync>;
+
+/// How long a core may take to answer what needs no waiting there.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long it may take to bring a store into service.
+const ATTACH_TIME: Duration = Duration::from_secs(30);
+
+/// One running target.
+pub struct Node {
+    uuid: Uuid,
+    started: Instant,
+    read_config: ReadConfig,
+    core_settings: CoreSettings,
+    cores: Vec<CoreHandle>,
+    live: Mutex<Live>,
+    change: tokio::sync::Mutex<State>,
+}
+
+/// What is in force.
+struct Live {
+    files: Vec<PathBuf>,
+    node: NodeConfig,
+    nbd: Arc<NbdSettings>,
+    tls_files: Option<TlsFiles>,
+    tls_fingerprint: Vec<u8>,
+    portals: Vec<LivePortal>,
+    volumes: BTreeMap<String, LiveVolume>,
+}
+
+struct LivePortal {
+    portal: Portal,
+    core: usize,
+    _file: Option<SocketFile>,
+}
+
+#[derive(Clone)]
+struct LiveVolume {
+    declaration: Declaration,
+    settings: Arc<VolumeSettings>,
+    identity: Identity,
+    service: Service,
+}
+
+/// Whether clients can attach.
+#[derive(Clone)]
+enum Service {
+    /// They can.
+    Serving { core: usize, facts: VolumeFacts },
+    /// They cannot, for this reason; only a volume of the admin API gets here.
+    Unavailable(String),
+}
+
+impl Node {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().expect("nobody panics while holding it: panics abort")
+    }
+
+    /// What the node is called, where its admin API listens, and so on.
+    pub fn settings(&self) -> NodeConfig {
+        self.live().node.clone()
+    }
+
+    /// Counters of every core.
+    pub async fn snapshots(&self) -> Result<Vec<CoreSnapshot>, Fault> {
+        let mut snapshots = Vec::new();
+        for core in 0..self.cores.len() {
+            snapshots.push(self.ask(core, ANSWER_TIME, |reply| Ask::Snapshot { reply }).await?);
+        }
+        Ok(snapshots)
+    }
+
+    async fn ask<T>(
+        &self,
+        core: usize,
+        bound: Duration,
+        make: impl FnOnce(Reply<T>) -> Ask,
+    ) -> Result<T, Fault> {
+        ask(&self.cores[core], self.core_settings.cpus[core], bound, make).await
+    }
+
+    /// Tells every core what clients may attach now.
+    fn publish(&self) {
+        let directory = Arc::new(self.live().directory());
+        for core in &self.cores {
+            core.send(Ask::Directory(directory.clone()));
+        }
+    }
+}
+
+impl Live {
+    fn directory(&self) -> Directory {
+        let entry = |volume: &LiveVolume| match &volume.service {
+            Service::Serving { core, facts } => {
+                Some(DirectoryEntry { settings: volume.settings.clone(), facts: facts.clone(), core: *core })
+            }
+            Service::Unavailable(_) => None,
+        };
+        let exports = self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), entry(volume)?)));
+        Directory { nbd: self.nbd.clone(), exports: exports.collect() }
+    }
+
+    fn volumes_per_core(&self, cores: usize) -> Vec<usize> {
+        let mut volumes = vec![0; cores];
+        for volume in self.volumes.values() {
+            if let Service::Serving { core, .. } = volume.service {
+                volumes[core] += 1;
+            }
+        }
+        volumes
+    }
+}
+
+impl LiveVolume {
+    fn new(surveyed: &Surveyed, uuid: Uuid, service: Service) -> LiveVolume {
+        LiveVolume {
+            declaration: surveyed.declaration.clone(),
+            settings: Arc::new(settings_of(surveyed, uuid)),
+            identity: survey::identity_now(surveyed),
+            service,
+        }
+    }
+}
+
+fn settings_of(surveyed: &Surveyed, uuid: Uuid) -> VolumeSettings {
+    let Declaration { name, description, read_only, allow, size, .. } = surveyed.declaration.clone();
+    let size_bytes = surveyed.existing_bytes.or(surveyed.create_bytes).or(size.map(|At { value, .. }| value));
+    VolumeSettings {
+        name,
+        uuid,
+        backing: surveyed.backing.clone(),
+        size_bytes,
+        description,
+        read_only,
+        allow,
+    }
+}
+
+async fn ask<T>(
+    core: &CoreHandle,
+    cpu: usize,
+    bound: Duration,
+    make: impl FnOnce(Reply<T>) -> Ask,
+) -> Result<T, Fault> {
+    let (reply, answer) = oneshot::channel();
+    let ended = || Fault::new(Kind::ShuttingDown, format!("the core on CPU {cpu} has ended"));
+    if !core.send(make(reply)) {
+        return Err(ended());
+    }
+    match tokio::time::timeout(bound, answer).await {
+        Ok(answer) => answer.map_err(|_| ended()),
+        Err(_) => {
+            let context =
+                format!("the core on CPU {cpu} did not answer within {bound:?}; its storage may be stuck");
+            Err(Fault::new(Kind::Io, context))
+        }
+    }
+}
+
+/// Runs what may block on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("blocking work does not panic, and is never cancelled")
+}

@@ -1,0 +1,315 @@
+//! A changed configuration brought into force: only what changed is touched.
+//!
+//! Everything is validated, portals bound and files made, before the first volume is touched. Its one
+//! rule: a mistake anywhere changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::start::{StartError, record_of};
+use super::volumes::is_declared;
+use super::{ANSWER_TIME, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
+use crate::config::Config;
+use crate::config::mistake::{Mistake, Wrong};
+use crate::config::resolve::default_portal;
+use crate::config::survey::{self, Surveyed, backing_text};
+use crate::config::units::size_text;
+use crate::config::values::portal_text;
+use crate::config::volume::Declaration;
+use crate::fault::Fault;
+use crate::message::Ask;
+use crate::placement::core_for_portal;
+use crate::portals::{self, Bound};
+use crate::settings::{NbdSettings, Portal, VolumeSettings};
+use crate::state::{Owner, State};
+use crate::status::ReloadReport;
+use crate::store;
+use crate::undo::Undo;
+
+const REMOVE_GRACE: Duration = Duration::from_secs(5);
+
+/// What is to be done with volumes.
+#[derive(Default)]
+struct Plan {
+    remove: Vec<LiveVolume>,
+    add: Vec<Surveyed>,
+    resize: Vec<(LiveVolume, u64)>,
+    relabel: Vec<Declaration>,
+}
+
+impl Node {
+    /// Reads the configuration anew and applies what changed.
+    pub async fn reload(&self) -> Result<ReloadReport, StartError> {
+        let mut state = self.change.lock().await;
+        let read_config = self.read_config.clone();
+        let config = blocking(move || read_config()).await?;
+        let plan = self.plan(&config)?;
+        let mut undo = Undo::default();
+        let bound = self.bind_new(&config)?;
+        make_files(&plan, &state, &mut undo)?;
+        undo.keep();
+        let mut report = ReloadReport::default();
+        self.note_restart(&config, &mut report);
+        self.apply_volumes(plan, &mut state, &mut report).await;
+        self.apply_portals(&config, bound, &mut report).await;
+        self.apply_settings(config, &mut report);
+        self.publish();
+        Ok(report)
+    }
+
+    fn plan(&self, config: &Config) -> Result<Plan, Vec<Mistake>> {
+        let live = self.live();
+        let mut plan = Plan::default();
+        let mut mistakes = Vec::new();
+        for volume in live.volumes.values().filter(|volume| is_declared(&volume.declaration.origin)) {
+            let declared = config.volumes.iter().find(|declared| declared.name == volume.declaration.name);
+            match declared {
+                Some(declared) if is_same_store(declared, &volume.declaration) => {
+                    plan_change(volume, declared, &mut plan)
+                        .unwrap_or_else(|wrong| mistakes.push(wrong.at(&declared.origin)));
+                }
+                _ => plan.remove.push(volume.clone()),
+            }
+        }
+        let stays = |name: &str| {
+            live.volumes.contains_key(name) && !plan.remove.iter().any(|volume| volume.settings.name == name)
+        };
+        let added: Vec<_> =
+            config.volumes.iter().filter(|declared| !stays(&declared.name)).cloned().collect();
+        mistakes.extend(config.volumes.iter().filter_map(|declared| clash(&live, declared)));
+        plan.add = survey::survey_all(&added, &config.node.data_dir, &mut mistakes);
+        for added in &plan.add {
+            let taken = live
+                .volumes
+                .values()
+                .find(|other| stays(&other.settings.name) && added.is_on(&other.identity));
+            mistakes.extend(taken.map(|other| on_same_bytes(added, other)));
+        }
+        if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
+    }
+
+    fn bind_new(&self, config: &Config) -> Result<Vec<Bound>, Fault> {
+        let wanted = wanted_portals(&self.live(), config);
+        let known: Vec<_> = self.live().portals.iter().map(|live| live.portal.clone()).collect();
+        wanted
+            .iter()
+            .filter(|portal| !known.contains(portal))
+            .map(|portal| portals::bind(portal, &wanted))
+            .collect()
+    }
+
+    fn note_restart(&self, config: &Config, report: &mut ReloadReport) {
+        let live = self.live();
+        let mut note = |differs: bool, what: &str| {
+            if differs {
+                report.needs_restart.push(format!("{what} changed: takes effect at the next start"));
+            }
+        };
+        note(config.cores != self.core_settings, "[cores]");
+        note(config.node.name != live.node.name, "the node's name");
+        note(config.node.state_dir != live.node.state_dir, "the state directory");
+        let address = |admin: &Option<crate::config::AdminConfig>| admin.as_ref().map(|admin| admin.address);
+        note(address(&config.node.admin) != address(&live.node.admin), "the admin address");
+    }
+
+    async fn apply_volumes(&self, plan: Plan, state: &mut State, report: &mut ReloadReport) {
+        for volume in &plan.remove {
+            let name = &volume.settings.name;
+            self.live().volumes.remove(name);
+            self.publish();
+            match self.detach_live(volume, REMOVE_GRACE).await {
+                Ok(()) => report.changed.push(format!("volume `{name}` is no longer served; its data stays")),
+                Err(fault) => report.failed.push(format!("volume `{name}`: {fault}")),
+            }
+        }
+        for volume in &plan.add {
+            let name = &volume.declaration.name;
+            match self.add_declared(volume, state).await {
+                Ok(()) => report
+                    .changed
+                    .push(format!("volume `{name}` is served from {}", backing_text(&volume.backing))),
+                Err(fault) => report.failed.push(format!("volume `{name}`: {fault}")),
+            }
+        }
+        for (volume, size_bytes) in &plan.resize {
+            let name = &volume.settings.name;
+            match self.resize(volume, *size_bytes, false).await {
+                Ok(()) => {
+                    report.changed.push(format!("volume `{name}` has grown to {}", size_text(*size_bytes)))
+                }
+                Err(fault) => report.failed.push(format!("volume `{name}`: {fault}")),
+            }
+        }
+        for declared in plan.relabel {
+            self.relabel(declared, report);
+        }
+    }
+
+    async fn add_declared(&self, volume: &Surveyed, state: &mut State) -> Result<(), Fault> {
+        let name = &volume.declaration.name;
+        let uuid = state.uuid_of(name);
+        state.put(record_of(volume, uuid, Owner::Config))?;
+        let service = self.attach(volume, uuid).await?;
+        self.live().volumes.insert(name.clone(), LiveVolume::new(volume, uuid, service));
+        Ok(())
+    }
+
+    /// Takes over what needs no store: the description, the allow-list, and where it was declared.
+    fn relabel(&self, declared: Declaration, report: &mut ReloadReport) {
+        let mut live = self.live();
+        let Some(volume) = live.volumes.get_mut(&declared.name) else { return };
+        let settings = VolumeSettings {
+            description: declared.description.clone(),
+            allow: declared.allow.clone(),
+            ..(*volume.settings).clone()
+        };
+        if settings != *volume.settings {
+            report.changed.push(format!(
+                "volume `{}` has a new description or allow-list, for new clients",
+                declared.name
+            ));
+        }
+        volume.settings = Arc::new(settings);
+        volume.declaration = declared;
+    }
+
+    async fn apply_portals(&self, config: &Config, bound: Vec<Bound>, report: &mut ReloadReport) {
+        let wanted = wanted_portals(&self.live(), config);
+        let (kept, gone): (Vec<_>, Vec<_>) = {
+            let portals = std::mem::take(&mut self.live().portals);
+            portals.into_iter().partition(|live| wanted.contains(&live.portal))
+        };
+        self.live().portals = kept;
+        for LivePortal { portal, core, .. } in gone {
+            let shown = portal_text(&portal);
+            match self.ask(core, ANSWER_TIME, |reply| Ask::Unlisten { portal, reply }).await {
+                Ok(()) => report.changed.push(format!("portal {shown} is closed; its clients stay")),
+                Err(fault) => report.failed.push(format!("portal {shown}: {fault}")),
+            }
+        }
+        for Bound { portal, listener, file } in bound {
+            let core = core_for_portal(self.live().portals.len(), self.cores.len());
+            report.changed.push(format!("portal {} is open", portal_text(&portal)));
+            self.cores[core].send(Ask::Listen { portal: portal.clone(), listener });
+            self.live().portals.push(LivePortal { portal, core, _file: file });
+        }
+    }
+
+    fn apply_settings(&self, config: Config, report: &mut ReloadReport) {
+        let mut live = self.live();
+        if !same_limits(&config.nbd, &live.nbd) {
+            report.changed.push("the settings of NBD clients, for new ones".to_owned());
+        }
+        if config.tls_fingerprint != live.tls_fingerprint {
+            report.changed.push("the TLS certificates, for new clients".to_owned());
+        }
+        let token =
+            |node: &crate::config::NodeConfig| node.admin.as_ref().and_then(|admin| admin.token.clone());
+        if token(&config.node) != token(&live.node) && config.node.admin.is_some() {
+            report.changed.push("the admin token".to_owned());
+        }
+        live.nbd = Arc::new(config.nbd);
+        live.tls_files = config.tls_files;
+        live.tls_fingerprint = config.tls_fingerprint;
+        live.files = config.files;
+        let (admin, name, state_dir) =
+            (live.node.admin.take(), live.node.name.clone(), live.node.state_dir.clone());
+        let new_token = token(&config.node);
+        live.node = crate::config::NodeConfig { name, state_dir, admin: None, ..config.node };
+        live.node.admin = admin.map(|admin| crate::config::AdminConfig { token: new_token, ..admin });
+    }
+}
+
+/// Whether the store can stay open: the same bytes, reached in the same way, with the same rights.
+fn is_same_store(one: &Declaration, other: &Declaration) -> bool {
+    one.place == other.place && one.read_only == other.read_only
+}
+
+fn plan_change(volume: &LiveVolume, declared: &Declaration, plan: &mut Plan) -> Result<(), Wrong> {
+    let Service::Serving { facts, .. } = &volume.service else { return Ok(()) };
+    if let Some(size) = &declared.size {
+        let (now, wanted) = (facts.size_bytes, size.value);
+        if wanted < now {
+            let cause = format!(
+                "volume `{}` has {}; shrinking it to {} loses data",
+                declared.name,
+                size_text(now),
+                size_text(wanted)
+            );
+            let remedy = format!(
+                "if you mean it, remove the size, reload, and run: ringsan volume resize {} {} --shrink",
+                declared.name,
+                size_text(wanted)
+            );
+            return Err(Wrong::new(cause, remedy));
+        }
+        if wanted > now {
+            plan.resize.push((volume.clone(), wanted));
+        }
+    }
+    if *declared != volume.declaration {
+        plan.relabel.push(declared.clone());
+    }
+    Ok(())
+}
+
+/// A volume of the admin API under a name that is now declared.
+fn clash(live: &Live, declared: &Declaration) -> Option<Mistake> {
+    let other = live.volumes.get(&declared.name)?;
+    if is_declared(&other.declaration.origin) || !is_declared(&declared.origin) {
+        return None;
+    }
+    let cause = format!("volume `{}` was created through the admin API", declared.name);
+    Some(
+        Wrong::new(cause, format!("rename this one, or run: ringsan volume rm {}", declared.name))
+            .at(&declared.origin),
+    )
+}
+
+fn on_same_bytes(added: &Surveyed, other: &LiveVolume) -> Mistake {
+    let backing = backing_text(&added.backing);
+    let cause = format!("volume `{}` has the backing {backing} already", other.settings.name);
+    Wrong::new(cause, "give each volume a backing of its own").at(&added.declaration.origin)
+}
+
+fn make_files(plan: &Plan, state: &State, undo: &mut Undo) -> Result<(), Fault> {
+    for volume in plan.add.iter().filter(|volume| volume.create_bytes.is_some()) {
+        let settings = settings_of(volume, state.uuid_of(&volume.declaration.name));
+        store::create(&settings)?;
+        if let crate::settings::Backing::File { path, .. } = &volume.backing {
+            undo.note_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// What is configured, and what systemd handed over.
+fn wanted_portals(live: &Live, config: &Config) -> Vec<Portal> {
+    let handed = live
+        .portals
+        .iter()
+        .map(|live| live.portal.clone())
+        .filter(|portal| matches!(portal, Portal::Inherited(_)));
+    let mut wanted: Vec<_> = handed.collect();
+    match &config.portals {
+        Some(portals) => wanted.extend(portals.iter().map(|at| at.value.clone())),
+        None if wanted.is_empty() => wanted.push(default_portal().value),
+        None => {}
+    }
+    wanted
+}
+
+fn same_limits(one: &NbdSettings, other: &NbdSettings) -> bool {
+    let limits = |nbd: &NbdSettings| {
+        let times = (nbd.handshake_timeout, nbd.stall_timeout);
+        (
+            nbd.tls,
+            nbd.default_export.clone(),
+            nbd.connections_max,
+            times,
+            nbd.requests_max,
+            nbd.inflight_bytes_max,
+        )
+    };
+    limits(one) == limits(other)
+}

@@ -1,0 +1,287 @@
+//! From a configuration to a running node.
+//!
+//! What can fail without leaving a trace comes first: the configuration, the backings, the portals, the
+//! kernel's io_uring. Then folders, files and records are made. Its one rule: a start that fails leaves
+//! nothing behind.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::{
+    ATTACH_TIME, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
+};
+use crate::config::mistake::{Mistake, Wrong};
+use crate::config::resolve::default_portal;
+use crate::config::survey::{self, Surveyed};
+use crate::config::volume::VolumeDraft;
+use crate::config::{AdminConfig, Config};
+use crate::fault::Fault;
+use crate::message::Ask;
+use crate::placement::{core_for_portal, core_for_volume};
+use crate::portals::{self, Bound};
+use crate::serve_core::{CoreHandle, Cores};
+use crate::settings::Portal;
+use crate::state::{Owner, Record, State};
+use crate::store;
+use crate::undo::Undo;
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// What the operator wrote.
+    Mistakes(Vec<Mistake>),
+    /// What the machine said.
+    Fault(Fault),
+}
+
+/// A started node, and what its caller has to look after.
+pub struct Started {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its threads.
+    pub cores: Cores,
+    /// Where the admin API is to be served.
+    pub admin: Option<(AdminConfig, TcpListener)>,
+}
+
+/// Starts a node; `inherited` are the portals that systemd handed over.
+pub async fn start(read_config: ReadConfig, inherited: Vec<Bound>) -> Result<Started, StartError> {
+    let config = read_config()?;
+    let surveyed = config.survey()?;
+    let mut undo = Undo::default();
+    let bound = bind_portals(&config, inherited)?;
+    let admin = bind_admin(&config)?;
+    let cores = Cores::start(&config.cores)?;
+    match assemble(read_config, config, surveyed, bound, cores.handles().to_vec(), &mut undo).await {
+        Ok(node) => {
+            undo.keep();
+            Ok(Started { node, cores, admin })
+        }
+        Err(error) => {
+            let handles = cores.handles().to_vec();
+            super::stop::stop_cores(&handles, std::time::Duration::from_secs(1)).await;
+            blocking(move || cores.join()).await;
+            Err(error)
+        }
+    }
+}
+
+async fn assemble(
+    read_config: ReadConfig,
+    config: Config,
+    surveyed: Vec<Surveyed>,
+    bound: Vec<Bound>,
+    cores: Vec<CoreHandle>,
+    undo: &mut Undo,
+) -> Result<Arc<Node>, StartError> {
+    let mut state = State::open(&config.node.state_dir, undo)?;
+    undo.make_folder(&config.node.data_dir)?;
+    let remembered = remembered_volumes(&config, &surveyed, &state)?;
+    let core_settings = config.cores.clone();
+    let mut live = Live {
+        files: config.files,
+        node: config.node,
+        nbd: Arc::new(config.nbd),
+        tls_files: config.tls_files,
+        tls_fingerprint: config.tls_fingerprint,
+        portals: Vec::new(),
+        volumes: BTreeMap::new(),
+    };
+    for volume in surveyed {
+        let uuid = state.uuid_of(&volume.declaration.name);
+        make_file(&volume, uuid, undo)?;
+        let core = core_for_volume(&live.volumes_per_core(cores.len()));
+        let service = attach(&cores[core], core_settings.cpus[core], core, &volume, uuid).await?;
+        live.volumes.insert(volume.declaration.name.clone(), LiveVolume::new(&volume, uuid, service));
+        note_record(&state, &volume, uuid, undo);
+        state.put(record_of(&volume, uuid, Owner::Config))?;
+    }
+    for (record, found) in remembered {
+        let volume = revive(&cores, &core_settings.cpus, &live, record, found).await;
+        live.volumes.insert(volume.declaration.name.clone(), volume);
+    }
+    listen(&cores, bound, &mut live);
+    let node = Node {
+        uuid: state.node_uuid(),
+        started: Instant::now(),
+        read_config,
+        core_settings,
+        cores,
+        live: Mutex::new(live),
+        change: tokio::sync::Mutex::new(state),
+    };
+    node.publish();
+    Ok(Arc::new(node))
+}
+
+fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
+    let wanted = match &config.portals {
+        None if !inherited.is_empty() => Vec::new(),
+        None => vec![default_portal()],
+        Some(portals) => portals.clone(),
+    };
+    let all: Vec<Portal> = wanted.iter().map(|at| at.value.clone()).collect();
+    for portal in &all {
+        inherited.push(portals::bind(portal, &all)?);
+    }
+    Ok(inherited)
+}
+
+fn bind_admin(config: &Config) -> Result<Option<(AdminConfig, TcpListener)>, StartError> {
+    let Some(admin) = &config.node.admin else { return Ok(None) };
+    Ok(Some((admin.clone(), portals::bind_admin(admin.address)?)))
+}
+
+/// A record, and what became of its backing, or why it cannot be served.
+type Remembered = (Record, Result<Surveyed, String>);
+
+/// The volumes that the admin API made, as far as the configuration does not declare them.
+fn remembered_volumes(
+    config: &Config,
+    surveyed: &[Surveyed],
+    state: &State,
+) -> Result<Vec<Remembered>, StartError> {
+    let mut remembered = Vec::new();
+    let mut mistakes = Vec::new();
+    let mut all = surveyed.to_vec();
+    for record in state.api_volumes() {
+        if let Some(declared) = all.iter().find(|volume| volume.declaration.name == record.volume.name) {
+            mistakes.extend(usurped(declared, record));
+            continue;
+        }
+        let found = survey_record(record, config).and_then(|found| match survey::same_bytes(&found, &all) {
+            Some(wrong) => Err(wrong.to_string()),
+            None => Ok(found),
+        });
+        all.extend(found.clone());
+        remembered.push((record.clone(), found));
+    }
+    if mistakes.is_empty() { Ok(remembered) } else { Err(StartError::Mistakes(mistakes)) }
+}
+
+fn survey_record(record: &Record, config: &Config) -> Result<Surveyed, String> {
+    let draft = VolumeDraft::from_spec(&record.volume).map_err(|wrong| wrong.to_string())?;
+    let declaration = draft.declare(&config.node.data_dir).map_err(|mistake| mistake.to_string())?;
+    survey::survey(&declaration, &config.node.data_dir).map_err(|wrong| wrong.to_string())
+}
+
+/// A declaration may take a volume of the admin API over, but not put other bytes under its name.
+fn usurped(declared: &Surveyed, record: &Record) -> Option<Mistake> {
+    let spec = survey::spec_of(declared);
+    (spec.backing != record.volume.backing).then(|| {
+        let name = &record.volume.name;
+        let cause = format!("volume `{name}` was created through the admin API with another backing");
+        Wrong::new(cause, format!("rename this one, or run: ringsan volume rm {name}"))
+            .at(&declared.declaration.origin)
+    })
+}
+
+fn make_file(volume: &Surveyed, uuid: Uuid, undo: &mut Undo) -> Result<(), Fault> {
+    let (Some(size), crate::settings::Backing::File { path, .. }) = (volume.create_bytes, &volume.backing)
+    else {
+        return Ok(());
+    };
+    store::create(&settings_of(volume, uuid))?;
+    undo.note_file(path);
+    tracing::info!(volume = volume.declaration.name, path = %path.display(), bytes = size, "made a sparse file");
+    Ok(())
+}
+
+fn note_record(state: &State, volume: &Surveyed, uuid: Uuid, undo: &mut Undo) {
+    if state.record(&volume.declaration.name).is_none() {
+        undo.note_file(&state.path_of(uuid));
+    }
+}
+
+/// What the state directory keeps of a volume.
+pub(super) fn record_of(volume: &Surveyed, uuid: Uuid, owner: Owner) -> Record {
+    Record { uuid, owner, volume: survey::spec_of(volume) }
+}
+
+/// Opens a volume's store and brings it into service on a core.
+pub(super) async fn attach(
+    handle: &CoreHandle,
+    cpu: usize,
+    core: usize,
+    volume: &Surveyed,
+    uuid: Uuid,
+) -> Result<Service, Fault> {
+    let settings = Arc::new(settings_of(volume, uuid));
+    let to_open = settings.clone();
+    let opened = blocking(move || store::open(&to_open)).await?;
+    let facts = ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, reply }).await??;
+    Ok(Service::Serving { core, facts })
+}
+
+/// Brings a volume of the admin API back; one that cannot be does not keep the others from it.
+async fn revive(
+    cores: &[CoreHandle],
+    cpus: &[usize],
+    live: &Live,
+    record: Record,
+    found: Result<Surveyed, String>,
+) -> LiveVolume {
+    let core = core_for_volume(&live.volumes_per_core(cores.len()));
+    let attached = match &found {
+        Ok(volume) => attach(&cores[core], cpus[core], core, volume, record.uuid)
+            .await
+            .map_err(|fault| fault.to_string()),
+        Err(reason) => Err(reason.clone()),
+    };
+    let service = attached.unwrap_or_else(|reason| {
+        tracing::error!(volume = record.volume.name, reason, "a volume is not available");
+        Service::Unavailable(reason)
+    });
+    let volume = found.unwrap_or_else(|_| survey::unseen(&record.volume));
+    LiveVolume::new(&volume, record.uuid, service)
+}
+
+fn listen(cores: &[CoreHandle], bound: Vec<Bound>, live: &mut Live) {
+    let directory = Arc::new(live.directory());
+    for core in cores {
+        core.send(Ask::Directory(directory.clone()));
+    }
+    for Bound { portal, listener, file } in bound {
+        let core = core_for_portal(live.portals.len(), cores.len());
+        cores[core].send(Ask::Listen { portal: portal.clone(), listener });
+        live.portals.push(LivePortal { portal, core, _file: file });
+    }
+}
+
+impl From<Vec<Mistake>> for StartError {
+    fn from(mistakes: Vec<Mistake>) -> StartError {
+        StartError::Mistakes(mistakes)
+    }
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> StartError {
+        StartError::Fault(fault)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Fault(fault) => fault.fmt(f),
+            StartError::Mistakes(mistakes) => {
+                let lines: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    /// Whether the command line is at fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, StartError::Mistakes(mistakes) if mistakes.iter().all(Mistake::is_usage))
+    }
+}

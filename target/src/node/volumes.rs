@@ -1,0 +1,242 @@
+//! Volumes made, resized and removed while the node runs, through the admin API.
+//!
+//! Its one rule: what the configuration declares is changed there, and only there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::report::unknown_volume;
+use super::start::{attach, record_of};
+use super::{ATTACH_TIME, LiveVolume, Node, Service, blocking, settings_of};
+use crate::config::mistake::Origin;
+use crate::config::survey::{self, Surveyed};
+use crate::config::units::size_text;
+use crate::config::volume::{VolumeDraft, VolumeSpec, checked_size};
+use crate::fault::{Fault, Kind};
+use crate::message::Ask;
+use crate::placement::core_for_volume;
+use crate::settings::{Backing, VolumeSettings};
+use crate::state::{Owner, State};
+use crate::status::ResizeRequest;
+use crate::store;
+
+/// What a removed volume's clients get to finish.
+const REMOVE_GRACE: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Makes a volume and remembers it.
+    pub async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), Fault> {
+        let mut state = self.change.lock().await;
+        let volume = self.survey_new(spec)?;
+        let name = volume.declaration.name.clone();
+        let uuid = state.uuid_of(&name);
+        let settings = settings_of(&volume, uuid);
+        if volume.create_bytes.is_some() {
+            let to_make = settings.clone();
+            blocking(move || store::create(&to_make)).await?;
+        }
+        let added = self.add_volume(&mut state, &volume, uuid).await;
+        if added.is_err() && volume.create_bytes.is_some() {
+            let _ = blocking(move || store::remove(&settings)).await;
+        }
+        added?;
+        tracing::info!(volume = name, %uuid, "volume created");
+        Ok(())
+    }
+
+    async fn add_volume(&self, state: &mut State, volume: &Surveyed, uuid: Uuid) -> Result<(), Fault> {
+        let service = self.attach(volume, uuid).await?;
+        let live = LiveVolume::new(volume, uuid, service);
+        if let Err(fault) = state.put(record_of(volume, uuid, Owner::Api)) {
+            let _ = self.detach_live(&live, Duration::ZERO).await;
+            return Err(fault);
+        }
+        self.live().volumes.insert(volume.declaration.name.clone(), live);
+        self.publish();
+        Ok(())
+    }
+
+    /// Gives a volume another size.
+    pub async fn resize_volume(&self, name: &str, request: &ResizeRequest) -> Result<(), Fault> {
+        let mut state = self.change.lock().await;
+        let size_bytes =
+            checked_size(request.size_bytes).map_err(|wrong| Fault::new(Kind::Invalid, wrong.to_string()))?;
+        let volume = self.find(name)?;
+        if let Some(size) = volume.declaration.size.as_ref().filter(|size| is_declared(&size.origin)) {
+            let context = format!(
+                "the size of volume `{name}` is declared at {}; change it there and run `ringsan reload`, or \
+                 remove it there, reload, and resize again",
+                size.origin
+            );
+            return Err(Fault::new(Kind::Conflict, context));
+        }
+        self.resize(&volume, size_bytes, request.shrink).await?;
+        self.publish();
+        match state.record(name).cloned() {
+            Some(mut record) if record.volume.size_bytes.is_some() => {
+                record.volume.size_bytes = Some(size_bytes);
+                state.put(record)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a volume and forgets it; its data only if told so.
+    pub async fn remove_volume(&self, name: &str, delete_data: bool) -> Result<(), Fault> {
+        let mut state = self.change.lock().await;
+        let volume = self.find(name)?;
+        if is_declared(&volume.declaration.origin) {
+            let context = format!(
+                "volume `{name}` is declared at {}; remove it there and run `ringsan reload`",
+                volume.declaration.origin
+            );
+            return Err(Fault::new(Kind::Conflict, context));
+        }
+        if delete_data && !matches!(volume.settings.backing, Backing::File { .. } | Backing::Memory) {
+            let context = format!(
+                "volume `{name}` lies on a device, whose data is not deleted; leave --delete-data out"
+            );
+            return Err(Fault::new(Kind::Invalid, context));
+        }
+        self.live().volumes.remove(name);
+        self.publish();
+        let closed = self.detach_live(&volume, REMOVE_GRACE).await;
+        state.forget(name)?;
+        closed?;
+        if delete_data {
+            let settings = volume.settings.clone();
+            blocking(move || store::remove(&settings)).await?;
+        }
+        tracing::info!(volume = name, delete_data, "volume removed");
+        Ok(())
+    }
+
+    fn survey_new(&self, spec: &VolumeSpec) -> Result<Surveyed, Fault> {
+        let invalid = |text: String| Fault::new(Kind::Invalid, text);
+        let draft = VolumeDraft::from_spec(spec).map_err(|wrong| invalid(wrong.to_string()))?;
+        let live = self.live();
+        let data_dir = &live.node.data_dir;
+        let declaration = draft
+            .declare(data_dir)
+            .map_err(|mistake| invalid(format!("{}; {}", mistake.cause, mistake.remedy)))?;
+        if let Some(other) = live.volumes.get(&declaration.name) {
+            let context = format!(
+                "there is a volume `{}` already, declared at {}",
+                declaration.name, other.declaration.origin
+            );
+            return Err(Fault::new(Kind::Conflict, format!("{context}; choose another name")));
+        }
+        let found = survey::survey(&declaration, data_dir).map_err(|wrong| invalid(wrong.to_string()))?;
+        if found.existing_bytes.is_some()
+            && matches!(found.backing, Backing::File { .. })
+            && declaration.size.is_some()
+        {
+            let path = survey::backing_text(&found.backing);
+            let context = format!(
+                "{path} exists already; leave the size out to serve it as it is, or name another path"
+            );
+            return Err(Fault::new(Kind::Conflict, context));
+        }
+        let taken = live.volumes.iter().find(|(_, other)| found.is_on(&other.identity));
+        match taken {
+            Some((other, _)) => {
+                let context = format!(
+                    "volume `{other}` has the backing {} already",
+                    survey::backing_text(&found.backing)
+                );
+                Err(Fault::new(Kind::Conflict, format!("{context}; give each volume a backing of its own")))
+            }
+            None => Ok(found),
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<LiveVolume, Fault> {
+        self.live().volumes.get(name).cloned().ok_or_else(|| unknown_volume(name))
+    }
+
+    pub(super) async fn attach(&self, volume: &Surveyed, uuid: Uuid) -> Result<Service, Fault> {
+        let core = core_for_volume(&self.live().volumes_per_core(self.cores.len()));
+        attach(&self.cores[core], self.core_settings.cpus[core], core, volume, uuid).await
+    }
+
+    pub(super) async fn detach_live(&self, volume: &LiveVolume, grace: Duration) -> Result<(), Fault> {
+        match volume.service {
+            Service::Serving { core, .. } => self.detach_from(core, volume.settings.uuid, grace).await,
+            Service::Unavailable(_) => Ok(()),
+        }
+    }
+
+    /// Resizes the backing, then what is served of it; on a failure in between the backing goes back.
+    pub(super) async fn resize(
+        &self,
+        volume: &LiveVolume,
+        size_bytes: u64,
+        shrink: bool,
+    ) -> Result<(), Fault> {
+        let name = &volume.settings.name;
+        let Service::Serving { core, facts } = &volume.service else {
+            return Err(Fault::new(
+                Kind::Invalid,
+                format!("volume `{name}` is not being served; see `ringsan status`"),
+            ));
+        };
+        if size_bytes == facts.size_bytes {
+            return Ok(());
+        }
+        if size_bytes < facts.size_bytes && !shrink {
+            let (now, wanted) = (size_text(facts.size_bytes), size_text(size_bytes));
+            let context = format!(
+                "volume `{name}` has {now}; shrinking it to {wanted} loses the data beyond; if you mean it, add --shrink"
+            );
+            return Err(Fault::new(Kind::Invalid, context));
+        }
+        let uuid = volume.settings.uuid;
+        let grows = size_bytes > facts.size_bytes;
+        if grows {
+            self.resize_backing(&volume.settings, size_bytes).await?;
+        }
+        let asked = self.ask(*core, ATTACH_TIME, |reply| Ask::ResizeVolume { uuid, size_bytes, reply }).await;
+        let facts = match asked.and_then(|answer| answer) {
+            Ok(facts) => facts,
+            Err(fault) => {
+                if grows {
+                    let _ = self.resize_backing(&volume.settings, facts.size_bytes).await;
+                }
+                return Err(fault);
+            }
+        };
+        if !grows {
+            self.resize_backing(&volume.settings, size_bytes).await?;
+        }
+        tracing::info!(volume = name, bytes = size_bytes, "volume resized");
+        self.note_size(name, facts);
+        Ok(())
+    }
+
+    fn note_size(&self, name: &str, facts: crate::message::VolumeFacts) {
+        let mut live = self.live();
+        let volume =
+            live.volumes.get_mut(name).expect("changes run one at a time, and this one holds the volume");
+        let settings = VolumeSettings { size_bytes: Some(facts.size_bytes), ..(*volume.settings).clone() };
+        volume.settings = Arc::new(settings);
+        if let Service::Serving { facts: served, .. } = &mut volume.service {
+            *served = facts;
+        }
+    }
+
+    async fn resize_backing(&self, settings: &Arc<VolumeSettings>, size_bytes: u64) -> Result<(), Fault> {
+        let settings = settings.clone();
+        blocking(move || store::resize(&settings, size_bytes)).await
+    }
+
+    async fn detach_from(&self, core: usize, uuid: Uuid, grace: Duration) -> Result<(), Fault> {
+        self.ask(core, grace + ATTACH_TIME, |reply| Ask::RemoveVolume { uuid, grace, reply }).await?
+    }
+}
+
+/// Whether the configuration or the command line says so, rather than the API or a default.
+pub(super) fn is_declared(origin: &Origin) -> bool {
+    matches!(origin, Origin::File { .. } | Origin::Flag(_))
+}

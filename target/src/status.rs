@@ -1,0 +1,198 @@
+//! The JSON of the admin API: what a node says about itself, and what it can be asked.
+//!
+//! Its one rule: base units (bytes, seconds), and names as in the metrics.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::message::VolumeFacts;
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node itself.
+    pub node: NodeStatus,
+    /// Where it serves.
+    pub portals: Vec<PortalStatus>,
+    /// TLS for its clients.
+    pub tls: TlsStatus,
+    /// Its cores.
+    pub cores: Vec<CoreStatus>,
+    /// Its volumes.
+    pub volumes: Vec<VolumeStatus>,
+    /// Its clients.
+    pub clients: Vec<ClientStatus>,
+    /// Clients turned away or dropped since the start, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// The time that rates and latencies were taken over; without it, there are no rates, and latencies are
+    /// those since the start.
+    pub window_seconds: Option<f64>,
+}
+
+/// The node itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NodeStatus {
+    pub name: String,
+    pub uuid: Uuid,
+    pub version: String,
+    pub process: u32,
+    pub uptime_seconds: f64,
+    pub config_files: Vec<PathBuf>,
+    pub data_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub admin: Option<SocketAddr>,
+}
+
+/// One portal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortalStatus {
+    /// `127.0.0.1:10809`, `unix:/run/ringsan/nbd.sock`, `systemd:3`.
+    pub address: String,
+    /// `nbd`.
+    pub protocol: String,
+}
+
+/// TLS for clients.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// `off`, `allow` or `require`.
+    pub mode: String,
+    /// The certificate's file.
+    pub certificate: Option<PathBuf>,
+    /// Whose clients are let in; `None` for all.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One core.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CoreStatus {
+    pub cpu: usize,
+    /// `adaptive`, `busy` or `off`.
+    pub poll: String,
+    pub features: Vec<String>,
+    pub volumes: usize,
+    pub connections: usize,
+    pub operations: u64,
+    pub system_calls: u64,
+    pub polls: u64,
+    pub sleeps: u64,
+    /// Over the window if there is one, else since the start.
+    pub system_calls_per_operation: Option<f64>,
+    /// The same.
+    pub polls_per_operation: Option<f64>,
+    pub arena_bytes: u64,
+    pub arena_used_bytes: u64,
+}
+
+/// One volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// A path, or `memory`.
+    pub backing: String,
+    /// `file`, `block`, `nvme` or `memory`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Client networks that may attach; empty for all.
+    pub allow: Vec<String>,
+    /// For clients to read.
+    pub description: String,
+    /// Where it is declared: a file and its line, a flag, or the admin API.
+    pub declared_at: String,
+    /// Why it is not served, when it is not.
+    pub unavailable: Option<String>,
+    /// The CPU of its core, when it is served.
+    pub cpu: Option<usize>,
+    /// What its store is, when it is served.
+    pub facts: Option<VolumeFacts>,
+    /// Clients attached.
+    pub connections: usize,
+    /// By operation; those never asked for are left out.
+    pub operations: BTreeMap<String, OperationStatus>,
+}
+
+/// One operation of one volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct OperationStatus {
+    pub requests: u64,
+    pub bytes: u64,
+    pub errors: u64,
+    pub requests_per_second: Option<f64>,
+    pub bytes_per_second: Option<f64>,
+    /// Absent when nothing was asked for in the window.
+    pub latency: Option<Latency>,
+}
+
+/// From a request's arrival to its reply handed to the socket.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Latency {
+    pub p50_seconds: f64,
+    pub p99_seconds: f64,
+    pub p99_9_seconds: f64,
+    pub max_seconds: f64,
+}
+
+/// One client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ClientStatus {
+    /// Its address; `None` on a unix socket.
+    pub address: Option<SocketAddr>,
+    /// Empty while it negotiates.
+    pub volume: String,
+    pub cpu: usize,
+    pub tls: bool,
+    pub requests_inflight: usize,
+    pub requests: u64,
+}
+
+/// `PATCH /v1/volumes/{name}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeRequest {
+    /// The new size.
+    pub size_bytes: u64,
+    /// A smaller size loses data, and is meant.
+    #[serde(default)]
+    pub shrink: bool,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Done.
+    pub changed: Vec<String>,
+    /// Could not be done; the rest was.
+    pub failed: Vec<String>,
+    /// Takes effect at the next start.
+    pub needs_restart: Vec<String>,
+}
+
+/// Every error of the admin API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// `not_found`, `conflict`, `invalid`, …
+    pub kind: String,
+    /// The thing, the cause, the next step.
+    pub message: String,
+}

@@ -1,0 +1,295 @@
+//! A volume on its core: any range in, aligned ranges out to the store; and its counters.
+//!
+//! Fronts know a volume, never a store. Ranges lie inside the volume: fronts check them against its size.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use reactor::buffer::PIECE_BYTES_MAX;
+use reactor::sync::WaitList;
+use reactor::{Buffer, Core, View};
+use wire::nbd::transmission::Extent;
+
+use crate::fault::{Fault, Kind};
+use crate::message::VolumeFacts;
+use crate::range_lock::RangeLock;
+use crate::settings::VolumeSettings;
+use crate::snapshot::{Operation, OperationCounters, VolumeSnapshot};
+use crate::store::{Store, Zeroing};
+
+/// Latencies are kept from 1 ns to 100 s with two significant digits.
+const LATENCY_NS_MAX: u64 = 100_000_000_000;
+
+/// One volume.
+pub struct Volume {
+    settings: RefCell<Arc<VolumeSettings>>,
+    core: Core,
+    store: Store,
+    /// Copied out of the store, where the path of an I/O would have to borrow it.
+    size_bytes: Cell<u64>,
+    block_bytes: u64,
+    ranges: Rc<RangeLock>,
+    operations: RefCell<Vec<OperationCounters>>,
+    connections: Cell<usize>,
+    detached: WaitList,
+}
+
+impl Volume {
+    /// Serves `store` as `settings` say.
+    pub fn new(core: &Core, settings: Arc<VolumeSettings>, store: Store) -> Rc<Volume> {
+        let operations = Operation::ALL.map(|operation| OperationCounters {
+            operation,
+            requests: 0,
+            bytes: 0,
+            errors: 0,
+            latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).expect("the bounds are lawful"),
+        });
+        Rc::new(Volume {
+            settings: RefCell::new(settings),
+            core: core.clone(),
+            size_bytes: Cell::new(store.size_bytes()),
+            block_bytes: store.block_bytes().into(),
+            store,
+            ranges: Rc::default(),
+            operations: RefCell::new(operations.into()),
+            connections: Cell::new(0),
+            detached: WaitList::default(),
+        })
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> Arc<VolumeSettings> {
+        self.settings.borrow().clone()
+    }
+
+    /// New settings of the same backing.
+    pub fn set_settings(&self, settings: Arc<VolumeSettings>) {
+        self.settings.replace(settings);
+    }
+
+    /// What it is now.
+    pub fn facts(&self) -> VolumeFacts {
+        self.store.facts()
+    }
+
+    /// Bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes.get()
+    }
+
+    /// Serves `size_bytes` from now on.
+    pub fn set_size(&self, size_bytes: u64) -> Result<VolumeFacts, Fault> {
+        self.store.set_size(size_bytes)?;
+        self.size_bytes.set(size_bytes);
+        Ok(self.facts())
+    }
+
+    /// Whether `write` is done with its data when it returns for the first time, so that data may be lent to it
+    /// from a receive buffer.
+    pub fn is_immediate(&self) -> bool {
+        self.store.is_immediate()
+    }
+
+    /// The bytes of `offset..offset + len`, at most `PIECE_BYTES_MAX`. `take` gives the buffer, where one is needed.
+    pub async fn read(
+        &self,
+        offset: u64,
+        len: usize,
+        take: impl AsyncFnOnce(usize) -> Buffer,
+    ) -> Result<View, Fault> {
+        if let Some(view) = self.store.view(offset, len) {
+            return Ok(view);
+        }
+        let whole = self.blocks_around(offset..offset + len as u64);
+        let buffer = take((whole.end - whole.start) as usize).await;
+        let buffer = self.store.read(whole.start, buffer).await?;
+        Ok(buffer.into_view((offset - whole.start) as usize, len))
+    }
+
+    /// Writes `data` to `offset`, durably if asked.
+    pub async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
+        let range = offset..offset + data.len() as u64;
+        if self.block_bytes == 1 {
+            return self.store.write(offset, data, durable).await;
+        }
+        if self.blocks_around(range.clone()) != range {
+            return self.modify(range, Some(&data), durable).await;
+        }
+        let _guard = self.ranges.shared(range).await;
+        let data = self.aligned(data);
+        self.store.write(offset, data, durable).await
+    }
+
+    /// Makes every write that was acknowledged durable.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        self.store.sync().await
+    }
+
+    /// Lets the backing forget the whole blocks of the range; the rest stays.
+    pub async fn trim(&self, offset: u64, len: u64, durable: bool) -> Result<(), Fault> {
+        let inner = self.blocks_inside(offset..offset + len);
+        if inner.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.ranges.exclusive(inner.clone()).await;
+        match self.store.discard(inner.start, inner.end - inner.start).await {
+            // Trimming is advice; a backing that cannot take it has done no harm.
+            Err(fault) if fault.kind() == Kind::Unsupported => Ok(()),
+            result => result,
+        }?;
+        self.sync_if(durable).await
+    }
+
+    /// Zeroes the range.
+    pub async fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        how: Zeroing,
+        durable: bool,
+    ) -> Result<(), Fault> {
+        let range = offset..offset + len;
+        let inner = self.blocks_inside(range.clone());
+        if inner.is_empty() {
+            return self.modify_zero(range, durable).await;
+        }
+        {
+            let _guard = self.ranges.exclusive(inner.clone()).await;
+            match self.store.zero(inner.start, inner.end - inner.start, how).await {
+                Err(fault) if fault.kind() == Kind::Unsupported && !how.fast_only => {
+                    self.fill_with_zeroes(inner.clone()).await
+                }
+                result => result,
+            }?;
+        }
+        self.modify_zero(range.start..inner.start, false).await?;
+        self.modify_zero(inner.end..range.end, false).await?;
+        self.sync_if(durable).await
+    }
+
+    /// What is allocated from `offset` on.
+    pub async fn extents(&self, offset: u64, len: u64, extents_max: usize) -> Result<Vec<Extent>, Fault> {
+        self.store.extents(offset, len, extents_max).await
+    }
+
+    /// Says that the range will be read soon.
+    pub async fn prefetch(&self, offset: u64, len: u64) -> Result<(), Fault> {
+        self.store.prefetch(offset, len).await
+    }
+
+    /// Counts one answered request.
+    pub fn record(&self, operation: Operation, bytes: u64, ok: bool, latency: Duration) {
+        let counters = &mut self.operations.borrow_mut()[operation as usize];
+        counters.requests += 1;
+        match ok {
+            true => counters.bytes += bytes,
+            false => counters.errors += 1,
+        }
+        counters.latency_ns.saturating_record((latency.as_nanos() as u64).max(1));
+    }
+
+    /// Counts a client in.
+    pub fn attach_client(&self) {
+        self.connections.set(self.connections.get() + 1);
+    }
+
+    /// Counts a client out.
+    pub fn detach_client(&self) {
+        self.connections.set(self.connections.get() - 1);
+        self.detached.wake_all();
+    }
+
+    /// Waits until no client is left.
+    pub async fn without_clients(&self) {
+        while self.connections.get() > 0 {
+            self.detached.wait().await;
+        }
+    }
+
+    /// A copy of the counters.
+    pub fn snapshot(&self) -> VolumeSnapshot {
+        let settings = self.settings();
+        VolumeSnapshot {
+            uuid: settings.uuid,
+            name: settings.name.clone(),
+            connections: self.connections.get(),
+            facts: self.facts(),
+            operations: self.operations.borrow().clone(),
+        }
+    }
+
+    async fn sync_if(&self, durable: bool) -> Result<(), Fault> {
+        if durable { self.flush().await } else { Ok(()) }
+    }
+
+    /// Reads the blocks around `range`, changes the range (to `data`, or to zeroes), writes them back, with nobody
+    /// else writing to them.
+    async fn modify(&self, range: Range<u64>, data: Option<&View>, durable: bool) -> Result<(), Fault> {
+        let whole = self.blocks_around(range.clone());
+        let _guard = self.ranges.exclusive(whole.clone()).await;
+        let mut at = whole.start;
+        while at < whole.end {
+            let end = whole.end.min(at + PIECE_BYTES_MAX as u64);
+            let buffer = self.take((end - at) as usize);
+            let mut buffer = self.store.read(at, buffer).await?;
+            let changed = range.start.max(at)..range.end.min(end);
+            let to = &mut buffer.bytes_mut()[(changed.start - at) as usize..(changed.end - at) as usize];
+            match data {
+                Some(data) => data.copy_range_to((changed.start - range.start) as usize, to),
+                None => to.fill(0),
+            }
+            let len = buffer.len();
+            self.store.write(at, buffer.into_view(0, len), durable).await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    async fn modify_zero(&self, range: Range<u64>, durable: bool) -> Result<(), Fault> {
+        if range.is_empty() { Ok(()) } else { self.modify(range, None, durable).await }
+    }
+
+    async fn fill_with_zeroes(&self, range: Range<u64>) -> Result<(), Fault> {
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(PIECE_BYTES_MAX as u64 / 4) as usize;
+            let mut buffer = self.take(len);
+            buffer.bytes_mut().fill(0);
+            self.store.write(at, buffer.into_view(0, len), false).await?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// `data` itself, or a copy that is aligned in memory.
+    fn aligned(&self, data: View) -> View {
+        if data.is_aligned(self.block_bytes as usize) {
+            return data;
+        }
+        let len = data.len();
+        let mut buffer = self.take(len);
+        data.copy_to(buffer.bytes_mut());
+        buffer.into_view(0, len)
+    }
+
+    /// Never waits: who holds a range and waits for a buffer would wait for those who wait for the range.
+    fn take(&self, len: usize) -> Buffer {
+        let arena = self.core.arena();
+        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
+    }
+
+    fn blocks_around(&self, range: Range<u64>) -> Range<u64> {
+        let mask = self.block_bytes - 1;
+        range.start & !mask..(range.end + mask) & !mask
+    }
+
+    fn blocks_inside(&self, range: Range<u64>) -> Range<u64> {
+        let mask = self.block_bytes - 1;
+        let start = (range.start + mask) & !mask;
+        start..(range.end & !mask).max(start)
+    }
+}
