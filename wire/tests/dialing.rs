@@ -113,6 +113,27 @@ fn what_an_old_server_does_not_know_is_done_without() {
 }
 
 #[test]
+fn export_is_not_asked_by_name_alone_under_extended_headers() {
+    let mut call = Call::greeted(DialOptions { want_extended: true, ..plain() });
+    call.answered(OptionCode::ExtendedHeaders, ReplyCode::Ack, &[]);
+    let step = call.answered(OptionCode::Go, ReplyCode::ErrUnsup, &[]);
+    assert!(matches!(step, DialStep::Failed(DialError::Refused { .. })), "{step:?}");
+}
+
+#[test]
+fn contexts_of_a_refused_selection_do_not_count() {
+    use OptionCode::{ExtendedHeaders, Go, SetMetaContext};
+    let mut call = Call::greeted(rich());
+    call.answered(ExtendedHeaders, ReplyCode::Ack, &[]);
+    call.answered(SetMetaContext, ReplyCode::MetaContext, b"\0\0\0\x07base:allocation");
+    assert_eq!(call.answered(SetMetaContext, ReplyCode::ErrTooBig, &[]), DialStep::More);
+    call.answered(Go, ReplyCode::Info, EXPORT_INFO);
+    let step = call.answered(Go, ReplyCode::Ack, &[]);
+    let DialStep::Agreed(dialed) = step else { panic!("{step:?}") };
+    assert_eq!(dialed.contexts, []);
+}
+
+#[test]
 fn refusal_is_told_with_the_servers_words_and_ends_politely() {
     let mut call = Call::greeted(plain());
     let step = call.answered(OptionCode::Go, ReplyCode::ErrUnknown, b"no such disk");
@@ -154,9 +175,14 @@ fn unknown_information_is_ignored() {
 
 #[test]
 fn unlawful_block_sizes_end_the_session() {
-    for sizes in
-        [[0, 4096, 65536], [3, 4096, 65536], [512, 256, 65536], [512, 4096, 100], [1 << 17, 1 << 17, 1 << 20]]
-    {
+    for sizes in [
+        [0, 4096, 65536],
+        [3, 4096, 65536],
+        [512, 256, 65536],
+        [512, 4096, 100],
+        [512, 4096, 0],
+        [1 << 17, 1 << 17, 1 << 20],
+    ] {
         let payload = [vec![0, 3], sizes.map(u32::to_be_bytes).concat()].concat();
         let step = Call::greeted(plain()).answered(OptionCode::Go, ReplyCode::Info, &payload);
         assert!(matches!(step, DialStep::Failed(DialError::Malformed { .. })), "{sizes:?}: {step:?}");

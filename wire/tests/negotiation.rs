@@ -196,6 +196,8 @@ fn over_long_option_is_too_big_and_negotiation_goes_on() {
     for option in [OptionCode::Go, OptionCode::ListMetaContext, OptionCode::SetMetaContext] {
         assert_eq!(talk.verdict(option, &vec![0; OPTION_BYTES_MAX + 1]), ReplyCode::ErrTooBig);
     }
+    let longest = vec![0; OPTION_BYTES_MAX];
+    assert_eq!(talk.verdict(OptionCode::Go, &longest), ReplyCode::ErrInvalid, "read, and found malformed");
     talk.acked(OptionCode::List, &[]);
 }
 
@@ -223,6 +225,15 @@ fn extended_headers_imply_structured_replies() {
     assert!(
         agreed.export.flags.contains(TransmissionFlags::SEND_DF | TransmissionFlags::BLOCK_STATUS_PAYLOAD)
     );
+}
+
+#[test]
+fn naming_contexts_in_requests_is_not_offered_without_contexts() {
+    let mut talk = Talk::begun(plain());
+    talk.acked(OptionCode::ExtendedHeaders, &[]);
+    let step = talk.option(OptionCode::Go, &info_payload("disk0", &[]));
+    let Step::Agreed(agreed) = step else { panic!("{step:?}") };
+    assert!(!agreed.export.flags.contains(TransmissionFlags::BLOCK_STATUS_PAYLOAD));
 }
 
 #[test]
@@ -290,7 +301,12 @@ fn selected_context_has_an_id_and_reaches_transmission() {
 
 #[test]
 fn contexts_of_another_export_are_dropped() {
-    assert_eq!(contexts_after(&[meta_payload("disk0", &[BASE_ALLOCATION])], "disk1"), 0);
+    let mut talk = Talk::structured(plain());
+    talk.exports = ["disk0", "disk1"].map(export).into_iter().collect();
+    talk.acked(OptionCode::SetMetaContext, &meta_payload("disk0", &[BASE_ALLOCATION]));
+    let step = talk.option(OptionCode::Go, &info_payload("disk1", &[]));
+    let Step::Agreed(agreed) = step else { panic!("{step:?}") };
+    assert_eq!(agreed.contexts, []);
 }
 
 #[test]
@@ -407,6 +423,9 @@ fn stopping_server_refuses_all_but_abort() {
     talk.negotiation.stop();
     assert_eq!(talk.verdict(OptionCode::Go, &info_payload("disk0", &[])), ReplyCode::ErrShutdown);
     assert_eq!(talk.option(OptionCode::Abort, &[]), Step::Close(CloseReason::Abort));
+    let mut talk = Talk::begun(plain());
+    talk.negotiation.stop();
+    assert_eq!(talk.option(OptionCode::ExportName, b"disk0"), Step::Close(CloseReason::ShuttingDown));
 }
 
 #[test]
