@@ -57,7 +57,9 @@ impl FromStr for Address {
             let (export, socket) = rest.split_once("?socket=").context("nbd+unix wants ?socket=PATH")?;
             return Ok(Address { endpoint: Endpoint::Unix(socket.into()), export: export.into() });
         }
-        let Some(rest) = uri.strip_prefix("nbd://") else { bail!("{uri}: begin with nbd:// or nbd+unix:///") };
+        let Some(rest) = uri.strip_prefix("nbd://") else {
+            bail!("{uri}: begin with nbd:// or nbd+unix:///")
+        };
         let (host, export) = rest.split_once('/').unwrap_or((rest, ""));
         Ok(Address { endpoint: Endpoint::Tcp(resolve(host)?), export: export.into() })
     }

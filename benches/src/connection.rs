@@ -5,20 +5,18 @@
 //! Rule: never more than `depth` requests in flight, and a request keeps its slot until its reply.
 
 use std::io::{ErrorKind, Read};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use socket2::{Domain, Protocol, Socket, Type};
-use wire::nbd::transmission::{Command, CommandFlags, Cookie, ReplyStyle, Request};
+use socket2::Socket;
+use wire::nbd::transmission::{Command, CommandFlags, Cookie, Request};
 
-use crate::address::{Address, Endpoint};
+use crate::address::Address;
+use crate::dial::dial;
 use crate::load::{Load, Questions, Sending};
 use crate::outgoing::Outgoing;
-use crate::protocol::dial;
 use crate::replies::{READ, Replies};
 use crate::tally::Tally;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One negotiated connection and what is in flight on it.
 pub struct Connection {
@@ -33,30 +31,28 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to `address` and negotiates, for connection `index` of `load`.
+    /// Connects to `address` and negotiates, for connection `index` of `load`. Answers the export's size, too.
     pub fn open(address: &Address, load: &Load, index: usize) -> Result<(Connection, u64)> {
-        let socket = connect(&address.endpoint).with_context(|| format!("cannot connect to {address}"))?;
-        let (size_bytes, structured) = dial(&mut &socket, &address.export, load.structured)
-            .with_context(|| format!("cannot negotiate with {address}"))?;
-        if load.structured && !structured {
-            bail!("{address} does not speak structured replies; ask for simple ones");
-        }
-        if size_bytes < u64::from(load.block_bytes) {
-            bail!("{address} has {size_bytes} bytes: too small for requests of {}", load.block_bytes);
+        let (socket, dialed) = dial(address, load.replies)?;
+        if dialed.size_bytes < u64::from(load.block_bytes) {
+            bail!(
+                "{address} has {} bytes: too small for requests of {}",
+                dialed.size_bytes,
+                load.block_bytes
+            );
         }
         socket.set_nonblocking(true)?;
-        let style = if structured { ReplyStyle::Structured } else { ReplyStyle::Simple };
         let connection = Connection {
             socket,
-            questions: Questions::new(load, index, size_bytes),
-            replies: Replies::new(style, load.block_bytes),
-            outgoing: Outgoing::new(style, load.depth, load.payload_bytes_max()),
+            questions: Questions::new(load, index, dialed.size_bytes),
+            replies: Replies::new(dialed.style, load.block_bytes),
+            outgoing: Outgoing::new(dialed.style, load.depth, load.payload_bytes_max()),
             block_bytes: load.block_bytes.into(),
             sending: load.sending,
             asked_ns: vec![0; load.depth],
             free: (0..load.depth).collect(),
         };
-        Ok((connection, size_bytes))
+        Ok((connection, dialed.size_bytes))
     }
 
     /// The socket, to wait on.
@@ -132,18 +128,4 @@ impl Connection {
         });
         true
     }
-}
-
-fn connect(endpoint: &Endpoint) -> Result<Socket> {
-    let (domain, protocol) = match endpoint {
-        Endpoint::Tcp(address) => (Domain::for_address(*address), Some(Protocol::TCP)),
-        Endpoint::Unix(_) => (Domain::UNIX, None),
-    };
-    let socket = Socket::new(domain, Type::STREAM, protocol)?;
-    if protocol.is_some() {
-        socket.set_tcp_nodelay(true)?;
-    }
-    socket.connect_timeout(&endpoint.socket_address()?, TIMEOUT)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    Ok(socket)
 }

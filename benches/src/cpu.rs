@@ -1,21 +1,28 @@
-//! Which CPU a thread may run on. Children inherit it, which is how servers are pinned.
+//! Which CPUs a thread may run on. Children inherit them, which is how servers are pinned.
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Pins the calling thread to `cpu`.
-pub fn pin(cpu: usize) -> Result<()> {
+/// The calling thread, for the calls that want a process.
+const SELF: Pid = Pid::from_raw(0);
+
+/// Pins the calling thread to `cpus`.
+pub fn pin(cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .with_context(|| format!("cannot run on CPU {cpu}; name CPUs of this machine with --server-cpu and --client-cpu"))
+    for cpu in cpus {
+        set.set(*cpu).with_context(|| format!("there is no CPU {cpu}"))?;
+    }
+    sched_setaffinity(SELF, &set).with_context(|| {
+        format!("cannot run on CPU {cpus:?}; name other ones with --server-cpu and --client-cpu")
+    })
 }
 
-/// Runs `start` pinned to `cpu`, so that what it spawns stays there, then goes back.
-pub fn pinned<T>(cpu: usize, start: impl FnOnce() -> Result<T>) -> Result<T> {
-    let before = sched_getaffinity(Pid::from_raw(0))?;
-    pin(cpu)?;
+/// Runs `start` pinned to `cpus`, so that what it spawns stays there, then goes back.
+pub fn pinned<T>(cpus: &[usize], start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = sched_getaffinity(SELF)?;
+    pin(cpus)?;
     let result = start();
-    sched_setaffinity(Pid::from_raw(0), &before)?;
+    sched_setaffinity(SELF, &before)?;
     result
 }

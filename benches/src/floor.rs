@@ -12,7 +12,9 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use wire::nbd::handshake::{ExportInfo, ExportTable, Negotiation, ServerPolicy, Step};
-use wire::nbd::transmission::{Cookie, REQUEST_BYTES, SIMPLE_REPLY_BYTES, TransmissionFlags, put_simple_reply};
+use wire::nbd::transmission::{
+    Cookie, REQUEST_BYTES, SIMPLE_REPLY_BYTES, TransmissionFlags, put_simple_reply,
+};
 
 use crate::load::{Load, Random};
 
@@ -213,17 +215,17 @@ mod tests {
     use crate::generator::{Generator, Until};
     use crate::load::{Sending, Waiting};
 
-    fn drive(load: &Load, requests: u64) -> crate::tally::Tally {
+    fn drive(load: &Load, requests: u64) -> crate::tally::Figures {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let endpoint = Endpoint::Tcp(listener.local_addr().expect("bound"));
         let echo = Echo::of(load).expect("the load has a floor");
         let server = std::thread::spawn(move || session(&listener, echo));
         let address = Address { endpoint, export: EXPORT.into() };
         let mut generator = Generator::open(&address, load).expect("the floor is there");
-        let tally = generator.run(Until::Requests(requests)).expect("the floor answers");
+        let figures = generator.run(Until::Requests(requests)).expect("the floor answers");
         drop(generator);
         server.join().expect("the floor does not panic").expect("the client left in order");
-        tally
+        figures
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::address::Address;
 use crate::connection::Connection;
 use crate::load::{Load, Waiting};
-use crate::tally::Tally;
+use crate::tally::{Figures, Tally};
 
 const INBOX_BYTES: usize = 256 << 10;
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -53,7 +53,7 @@ impl Generator {
     }
 
     /// Runs the load until `until`, then waits for what is in flight.
-    pub fn run(&mut self, until: Until) -> Result<Tally> {
+    pub fn run(&mut self, until: Until) -> Result<Figures> {
         let began = Instant::now();
         let mut tally = Tally::new();
         let mut progress = began;
@@ -72,8 +72,7 @@ impl Generator {
                 self.wait()?;
             }
         }
-        tally.elapsed = progress - began;
-        Ok(tally)
+        Ok(tally.figures(progress - began))
     }
 
     #[inline]

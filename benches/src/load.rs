@@ -3,6 +3,7 @@
 //! Rule: the same load asks every server the same questions, in the same order for the same seed.
 
 use serde::Serialize;
+use wire::nbd::transmission::ReplyStyle;
 
 /// Where the requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -34,6 +35,29 @@ pub enum Waiting {
     Sleep,
 }
 
+/// The style of replies to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyKind {
+    /// What every server and the kernel's client speak.
+    Simple,
+    /// Reads come in chunks.
+    Structured,
+    /// Headers with 64-bit lengths.
+    Extended,
+}
+
+impl ReplyKind {
+    /// As the codec calls it.
+    pub fn style(self) -> ReplyStyle {
+        match self {
+            ReplyKind::Simple => ReplyStyle::Simple,
+            ReplyKind::Structured => ReplyStyle::Structured,
+            ReplyKind::Extended => ReplyStyle::Extended,
+        }
+    }
+}
+
 /// One load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Load {
@@ -51,8 +75,8 @@ pub struct Load {
     pub sending: Sending,
     /// How replies are awaited.
     pub waiting: Waiting,
-    /// Ask for structured replies.
-    pub structured: bool,
+    /// How the server is to reply.
+    pub replies: ReplyKind,
     /// Where the random numbers begin.
     pub seed: u64,
 }
@@ -68,7 +92,7 @@ impl Load {
             connections: 1,
             sending: Sending::Gather,
             waiting: Waiting::Spin,
-            structured: false,
+            replies: ReplyKind::Simple,
             seed: 1,
         }
     }

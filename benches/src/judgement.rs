@@ -1,0 +1,176 @@
+//! The verdicts on one scenario: ringsan against its best peer, the floor and the file itself.
+//!
+//! Rule: the best peer is the one that our median of per-round ratios is worst against.
+
+use crate::contest::{Part, Showing};
+use crate::sample::Sample;
+use crate::scenario::{Aim, Goals, Scenario};
+use crate::statistics::Spread;
+use crate::verdict::{Goal, Kind, NOISE_DEEP, NOISE_SHALLOW, Verdict};
+
+const CPU_OF_PEER: f64 = 0.5;
+const CPU_US_AIM: f64 = 1.5;
+const SYSTEM_CALLS: f64 = 0.25;
+const SYSTEM_CALLS_AIM: f64 = 0.1;
+const OVER_FLOOR_US_AIM: f64 = 2.0;
+
+/// All verdicts on `scenario`; none without ringsan.
+pub fn judge(scenario: &Scenario, showings: &[Showing]) -> Vec<Verdict> {
+    let Some(subject) = showings.iter().find(|showing| showing.part == Part::Subject) else {
+        return Vec::new();
+    };
+    let bench = Bench { case: scenario.id(), subject, showings };
+    let mut verdicts = match scenario.goals {
+        Goals::Throughput { peer, aim } => bench.throughput(peer, aim),
+        Goals::Latency => bench.latency(),
+    };
+    if scenario.judges_cost() {
+        verdicts.extend(bench.cost());
+    }
+    verdicts
+}
+
+/// The peer that is hardest to beat in `of`, and our ratio to it.
+pub fn best_peer<'a>(
+    subject: &Showing,
+    showings: &'a [Showing],
+    of: impl Fn(&Sample) -> f64,
+    more_is_better: bool,
+) -> Option<(&'a str, Spread)> {
+    let ours = subject.series(&of);
+    let peers = showings.iter().filter(|showing| showing.part == Part::Peer);
+    let ratios =
+        peers.filter_map(|peer| Some((peer.name.as_str(), Spread::of_ratios(&ours, &peer.series(&of))?)));
+    let sign = if more_is_better { 1.0 } else { -1.0 };
+    ratios.min_by(|(_, one), (_, other)| (sign * one.median).total_cmp(&(sign * other.median)))
+}
+
+struct Bench<'a> {
+    case: String,
+    subject: &'a Showing,
+    showings: &'a [Showing],
+}
+
+impl Bench<'_> {
+    fn throughput(&self, peer: f64, aim: Aim) -> Vec<Verdict> {
+        let must =
+            self.against_peers("IOPS", |sample| sample.iops, (Kind::Must, Goal::AtLeast(peer)), NOISE_DEEP);
+        let against = |part, name: &str, times| {
+            let ratio = self.ratio_to(part, |sample| sample.iops);
+            self.verdict(format!("IOPS / {name}"), ratio, (Kind::Aim, Goal::AtLeast(times)), NOISE_DEEP)
+        };
+        let aim = match aim {
+            Aim::Floor(times) => against(Part::Floor, "floor", times),
+            Aim::Local(times) => against(Part::Local, "local fio", times),
+            Aim::Peer(times) => self.against_peers(
+                "IOPS",
+                |sample| sample.iops,
+                (Kind::Aim, Goal::AtLeast(times)),
+                NOISE_DEEP,
+            ),
+        };
+        vec![must, aim]
+    }
+
+    fn latency(&self) -> Vec<Verdict> {
+        let p50 = |sample: &Sample| sample.latency.p50_us;
+        let must = self.against_peers("p50", p50, (Kind::Must, Goal::AtMost(1.0)), NOISE_SHALLOW);
+        let ours = self.subject.series(p50);
+        let floor = self.part(Part::Floor).map(|floor| floor.series(p50)).unwrap_or_default();
+        // A memory backing takes no time of its own, so there is no local run of it.
+        let backing = self.part(Part::Local).map_or(vec![0.0; ours.len()], |local| local.series(p50));
+        let over =
+            ours.iter().zip(&floor).zip(&backing).map(|((ours, floor), backing)| ours - floor - backing);
+        let goal = (Kind::Aim, Goal::AtMost(OVER_FLOOR_US_AIM));
+        vec![must, self.verdict("p50 − floor − backing, µs".into(), Spread::of(over), goal, NOISE_SHALLOW)]
+    }
+
+    fn cost(&self) -> Vec<Verdict> {
+        let cpu = |sample: &Sample| sample.server_cpu_us;
+        let calls = self.subject.counts.system_calls.and_then(|calls| Spread::of([calls]));
+        let named = |measure: &str, value, goal| self.verdict(measure.into(), value, goal, NOISE_DEEP);
+        vec![
+            self.against_peers("CPU", cpu, (Kind::Must, Goal::AtMost(CPU_OF_PEER)), NOISE_DEEP),
+            named("CPU µs / IO", Spread::of(self.subject.series(cpu)), (Kind::Aim, Goal::AtMost(CPU_US_AIM))),
+            named("system calls / IO", calls, (Kind::Must, Goal::AtMost(SYSTEM_CALLS))),
+            named("system calls / IO", calls, (Kind::Aim, Goal::AtMost(SYSTEM_CALLS_AIM))),
+        ]
+    }
+
+    fn against_peers(
+        &self,
+        what: &str,
+        of: impl Fn(&Sample) -> f64,
+        goal: (Kind, Goal),
+        noise: f64,
+    ) -> Verdict {
+        let more_is_better = matches!(goal.1, Goal::AtLeast(_));
+        match best_peer(self.subject, self.showings, of, more_is_better) {
+            Some((name, ratio)) => self.verdict(format!("{what} / {name}"), Some(ratio), goal, noise),
+            None => self.verdict(format!("{what} / best peer"), None, goal, noise),
+        }
+    }
+
+    fn ratio_to(&self, part: Part, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of_ratios(&self.subject.series(&of), &self.part(part)?.series(&of))
+    }
+
+    fn part(&self, part: Part) -> Option<&Showing> {
+        self.showings.iter().find(|showing| showing.part == part)
+    }
+
+    fn verdict(&self, measure: String, value: Option<Spread>, goal: (Kind, Goal), noise: f64) -> Verdict {
+        Verdict::new(&self.case, measure, value, goal, noise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::count::Counts;
+    use crate::load::Load;
+    use crate::tally::Latency;
+
+    fn showing(name: &str, part: Part, iops: &[f64]) -> Showing {
+        let latency = Latency { p50_us: 1.0, p99_us: 1.0, p999_us: 1.0, max_us: 1.0 };
+        let sample = |iops: &f64| Sample {
+            iops: *iops,
+            mib_per_s: 0.0,
+            latency,
+            errors: 0,
+            server_cpu_us: 1e6 / iops,
+            server_busy: 1.0,
+            strangers: 0.0,
+        };
+        let samples = iops.iter().map(sample).collect();
+        Showing { name: name.into(), part, samples, counts: Counts::default(), peak_bytes: 0, failure: None }
+    }
+
+    #[test]
+    fn the_best_peer_is_the_one_hardest_to_beat_round_by_round() {
+        let ours = showing("ringsan", Part::Subject, &[600.0, 300.0, 600.0]);
+        // `burst` has the highest single figure, `steady` is closer in most rounds.
+        let burst = showing("burst", Part::Peer, &[400.0, 50.0, 100.0]);
+        let steady = showing("steady", Part::Peer, &[200.0, 100.0, 200.0]);
+        let showings = [ours.clone(), burst, steady];
+        let (name, ratio) = best_peer(&ours, &showings, |sample| sample.iops, true).expect("peers");
+        assert_eq!((name, ratio.median), ("steady", 3.0));
+        let (name, ratio) = best_peer(&ours, &showings, |sample| sample.server_cpu_us, false).expect("peers");
+        assert_eq!((name, ratio.median), ("steady", 1.0 / 3.0));
+    }
+
+    #[test]
+    fn without_peers_nothing_is_reached() {
+        let ours = showing("ringsan", Part::Subject, &[600.0]);
+        let goals = Goals::Throughput { peer: 1.0, aim: Aim::Floor(0.8) };
+        let scenario = Scenario {
+            name: "read",
+            backing: crate::backing::BackingKind::Memory,
+            load: Load::random_4k(0, 8),
+            client: crate::sample::Client::Gather,
+            goals,
+        };
+        let verdicts = judge(&scenario, &[ours]);
+        assert!(verdicts.iter().all(|verdict| verdict.outcome == crate::verdict::Outcome::Unknown));
+    }
+}

@@ -1,0 +1,81 @@
+//! ringsan itself: the binary of this workspace, freshly built, or the one that $RINGSAN names.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Place, Program, command};
+use crate::backing::{Backing, BackingKind};
+use crate::server::{Launch, free_port};
+
+/// More than any of our loads opens.
+const CONNECTIONS_MAX: usize = 2000;
+
+pub const PROGRAM: Program = Program {
+    name: "ringsan",
+    serves: |_| true,
+    launch: |place| serve(&[("disk", place.backing)], place, &[place.cpu]),
+    version: || Ok(command(&binary()?.to_string_lossy(), ["--version".into()])),
+    starts_empty: |kind| kind == BackingKind::Memory,
+};
+
+/// Serves `volumes` at the portal of `place` with one core on each of `cpus`.
+pub fn serve(volumes: &[(&str, &Backing)], place: &Place, cpus: &[usize]) -> Result<Launch> {
+    let config = place.scratch.join(format!("ringsan-{}.toml", place.portal.port()));
+    let state = place.scratch.join(format!("ringsan-{}.state", place.portal.port()));
+    let mut text = format!(
+        "[node]\nadmin = \"{}\"\nstate_dir = {state:?}\ndata_dir = {state:?}\n\
+         [cores]\ncpus = {cpus:?}\n\
+         [nbd]\nportals = [\"{}\"]\nconnections_max = {CONNECTIONS_MAX}\n",
+        free_port()?,
+        place.portal,
+    );
+    volumes.iter().for_each(|(name, backing)| text.push_str(&volume(name, backing)));
+    fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+    let config = config.display().to_string();
+    Ok(command(&binary()?.to_string_lossy(), ["serve".into(), "--config".into(), config]).into())
+}
+
+fn volume(name: &str, backing: &Backing) -> String {
+    let size_bytes = backing.size_bytes;
+    let place = match backing.kind {
+        BackingKind::Memory => format!("backing = \"memory\"\nsize = {size_bytes}\n"),
+        BackingKind::Tmpfs => format!("backing = {:?}\n", backing.path),
+        BackingKind::Cache => format!("backing = {:?}\ncache = \"buffered\"\n", backing.path),
+        BackingKind::Direct => format!("backing = {:?}\ncache = \"direct\"\n", backing.path),
+    };
+    format!("[[volume]]\nname = {name:?}\n{place}")
+}
+
+/// Built once a run, so that nobody measures yesterday's binary.
+fn binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let find = || find().map_err(|error| format!("{error:#}"));
+    BINARY.get_or_init(find).clone().map_err(anyhow::Error::msg)
+}
+
+fn find() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("RINGSAN") {
+        return Ok(path.into());
+    }
+    if let Some(cargo) = env::var_os("CARGO") {
+        build(Path::new(&cargo))?;
+    }
+    let path = env::current_exe()?.with_file_name("ringsan");
+    if !path.is_file() {
+        bail!("{} is missing; run cargo build --release, or set RINGSAN to a binary", path.display());
+    }
+    Ok(path)
+}
+
+fn build(cargo: &Path) -> Result<()> {
+    let status = Command::new(cargo).args(["build", "--quiet", "--release", "-p", "ringsan"]).status()?;
+    if !status.success() {
+        bail!("ringsan does not build");
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! One sample: one load on one server for a short time, and what it cost.
+//!
+//! Rule: warmed up before, undisturbed during, or said to be otherwise.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::backing::Backing;
+use crate::fio;
+use crate::generator::{Generator, Until};
+use crate::load::{Load, Sending};
+use crate::process;
+use crate::quiet::Watch;
+use crate::server::Server;
+use crate::tally::{Figures, Latency};
+
+/// More of a core than this, used by strangers, spoils a sample.
+pub const STRANGERS_MAX: f64 = 0.05;
+
+const TRIES: usize = 3;
+
+/// What one sample showed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sample {
+    /// Requests a second.
+    pub iops: f64,
+    /// Payload a second.
+    pub mib_per_s: f64,
+    /// How long requests took.
+    pub latency: Latency,
+    /// Requests that failed.
+    pub errors: u64,
+    /// CPU time of the server for each request.
+    pub server_cpu_us: f64,
+    /// The share of the time that the server used a core.
+    pub server_busy: f64,
+    /// The share of a core that others used meanwhile.
+    pub strangers: f64,
+}
+
+impl Sample {
+    /// Nobody else used the cores.
+    pub fn is_clean(&self) -> bool {
+        self.strangers <= STRANGERS_MAX
+    }
+
+    fn new(figures: &Figures, load: &Load, server_cpu: Duration, strangers: f64) -> Sample {
+        Sample {
+            iops: figures.iops(),
+            mib_per_s: figures.iops() * f64::from(load.block_bytes) / f64::from(1 << 20),
+            latency: figures.latency,
+            errors: figures.errors,
+            server_cpu_us: server_cpu.as_secs_f64() * 1e6 / figures.requests as f64,
+            server_busy: server_cpu.as_secs_f64() / figures.elapsed.as_secs_f64(),
+            strangers,
+        }
+    }
+}
+
+/// What produces the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Client {
+    /// Our generator, all that is due in one send.
+    Gather,
+    /// Our generator, one send a request.
+    Single,
+    /// fio with its nbd engine.
+    Fio,
+}
+
+impl Client {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Client::Gather => "gather",
+            Client::Single => "single",
+            Client::Fio => "fio",
+        }
+    }
+
+    /// `load` in this client's manner.
+    pub fn with(self, load: &Load) -> Load {
+        let sending = if self == Client::Gather { Sending::Gather } else { Sending::Single };
+        Load { sending, ..load.clone() }
+    }
+}
+
+/// How samples are taken.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Method {
+    /// The server's CPU.
+    pub server_cpu: usize,
+    /// The client's CPU.
+    pub client_cpu: usize,
+    /// Length of a sample.
+    pub sample: Duration,
+    /// Load before the sample begins.
+    pub warm_up: Duration,
+}
+
+impl Method {
+    /// `load` on `server`.
+    pub fn measure(&self, server: &Server, load: &Load, client: Client) -> Result<Sample> {
+        self.cleanest(|| match client {
+            Client::Gather | Client::Single => self.generate(server, load),
+            Client::Fio => {
+                let pids = server.pids()?;
+                self.observe(
+                    load,
+                    || Ok(process::cpu_time(&pids)),
+                    || fio::drive(&server.address, load, self),
+                )
+            }
+        })
+    }
+
+    /// `load` by fio on the backing itself, on the server's CPU.
+    pub fn measure_local(&self, backing: &Backing, load: &Load) -> Result<Sample> {
+        self.cleanest(|| self.observe(load, process::cpu_of_children, || fio::local(backing, load, self)))
+    }
+
+    fn generate(&self, server: &Server, load: &Load) -> Result<Sample> {
+        let mut generator = Generator::open(&server.address, load)?;
+        generator.run(Until::Elapsed(self.warm_up))?;
+        let pids = server.pids()?;
+        self.observe(load, || Ok(process::cpu_time(&pids)), || generator.run(Until::Elapsed(self.sample)))
+    }
+
+    fn observe(
+        &self,
+        load: &Load,
+        server_cpu: impl Fn() -> Result<Duration>,
+        run: impl FnOnce() -> Result<Figures>,
+    ) -> Result<Sample> {
+        let watch = Watch::begin(&[self.server_cpu, self.client_cpu])?;
+        let (ours, served) = (process::cpu_of_this_and_children()?, server_cpu()?);
+        let figures = run()?;
+        let served = server_cpu()? - served;
+        let ours = process::cpu_of_this_and_children()? - ours + served;
+        Ok(Sample::new(&figures, load, served, watch.strangers(ours)?))
+    }
+
+    /// The sample with the fewest strangers among some tries, which end with the first clean one.
+    fn cleanest(&self, take: impl Fn() -> Result<Sample>) -> Result<Sample> {
+        let mut best = take()?;
+        for _ in 1..TRIES {
+            if best.is_clean() {
+                break;
+            }
+            let again = take()?;
+            if again.strangers < best.strangers {
+                best = again;
+            }
+        }
+        Ok(best)
+    }
+}
