@@ -13,6 +13,7 @@ pub mod fault;
 pub mod incoming;
 pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod node;
 pub mod outbox;
 pub mod placement;

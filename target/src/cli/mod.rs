@@ -3,13 +3,19 @@
 //! Its one rule: an error is one line on standard error that names the thing, the cause and the remedy;
 //! exit code 2 for a wrong command line, 1 for all else.
 
+mod client;
 mod ready;
+mod reload;
 mod serve;
+mod status;
+mod table;
+mod volume;
 
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Why a command failed.
@@ -19,6 +25,8 @@ pub enum Failure {
     Usage(String),
     /// Anything else; one line each.
     Error(String),
+    /// Mistakes in a file, which each line names itself.
+    Mistakes(Vec<String>),
 }
 
 #[derive(Parser)]
@@ -35,6 +43,19 @@ struct Cli {
 enum Command {
     /// Serve volumes until SIGTERM; without arguments a 1 GiB volume `disk0` on 127.0.0.1:10809
     Serve(Box<serve::ServeArgs>),
+    /// Read a configuration and tell every mistake in it; starts and makes nothing
+    Check(reload::CheckArgs),
+    /// Tell what the running target does
+    Status(status::StatusArgs),
+    /// List, create, resize and remove volumes of the running target
+    Volume(volume::VolumeArgs),
+    /// Let the running target read its configuration anew and apply what changed
+    Reload(reload::ReloadArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.
@@ -48,15 +69,43 @@ pub fn run() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(*args),
+        Command::Check(args) => reload::check(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Volume(args) => volume::run(args),
+        Command::Reload(args) => reload::reload(&args),
+        Command::Completions { shell } => completions(shell),
     };
     outcome.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ringsan", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// Prints to standard output; that its reader has gone is no failure of ours.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Error(format!("standard output cannot be written: {error}; check where it goes")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         Failure::Usage(format!("--log {filter}: {error}; write info, debug or ringsan=debug"))
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
     Ok(())
 }
 
@@ -64,6 +113,10 @@ fn report(failure: Failure) -> ExitCode {
     let (text, code) = match failure {
         Failure::Usage(text) => (text, 2),
         Failure::Error(text) => (text, 1),
+        Failure::Mistakes(lines) => {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+            return ExitCode::FAILURE;
+        }
     };
     for line in text.lines() {
         eprintln!("ringsan: {line}");

@@ -6,12 +6,8 @@ use crate::config::units::size_rounded;
 use crate::config::values::NBD_PORT;
 use crate::status::{Status, VolumeStatus};
 
-/// Prints it on standard output.
-pub fn print_ready(status: &Status) {
-    print!("{}", ready_text(status));
-}
-
-fn ready_text(status: &Status) -> String {
+/// The lines.
+pub fn ready_text(status: &Status) -> String {
     let cpus: Vec<_> = status.cores.iter().map(|core| core.cpu.to_string()).collect();
     let mut text = format!("ringsan {} serves on CPU {}\n", status.node.version, cpus.join(", "));
     for volume in &status.volumes {

@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::ready::print_ready;
+use super::ready::ready_text;
 use crate::config::draft::{Draft, node_name};
 use crate::config::mistake::{At, Origin, Slot};
 use crate::config::resolve::keep_off;
@@ -214,7 +214,7 @@ async fn serve(read_config: ReadConfig, inherited: Vec<portals::Bound>) -> Resul
         tokio::spawn(crate::admin::serve(node.clone(), listener));
     }
     let status = node.status(None).await.map_err(|fault| Failure::Error(fault.to_string()))?;
-    print_ready(&status);
+    super::print(&ready_text(&status))?;
     notify(&[sd_notify::NotifyState::Ready]);
     while !signals.next_is_stop().await {
         reload(&node).await;

@@ -77,17 +77,31 @@ pub struct AdminConfig {
 /// Reads `file` and what lies in `ringsan.d` beside it, lets `flags` override, and adds defaults.
 pub fn load(file: Option<&Path>, flags: impl FnOnce(&mut Draft)) -> Result<Config, Vec<Mistake>> {
     let mut mistakes = Vec::new();
+    let config = read(file, flags, &mut mistakes);
+    if mistakes.is_empty() { Ok(config) } else { Err(sorted(mistakes)) }
+}
+
+/// Reads `file` as `load` does and looks at the machine too: the configuration as far as it can be
+/// understood, and every mistake in it.
+pub fn examine(file: &Path) -> (Config, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let config = read(Some(file), |_| {}, &mut mistakes);
+    survey::survey_all(&config.volumes, &config.node.data_dir, &mut mistakes);
+    (config, sorted(mistakes))
+}
+
+fn read(file: Option<&Path>, flags: impl FnOnce(&mut Draft), mistakes: &mut Vec<Mistake>) -> Config {
     let mut draft = Draft::default();
     let mut files = Vec::new();
-    for source in read_sources(file, &mut mistakes) {
-        draft.read(&source, &mut mistakes);
+    for source in read_sources(file, mistakes) {
+        draft.read(&source, mistakes);
         files.push(source.path.to_path_buf());
     }
     flags(&mut draft);
     let data_dir = if file.is_some() { "/var/lib/ringsan" } else { "ringsan-data" };
     let defaults = Defaults { data_dir: data_dir.into(), disk0: file.is_none() };
-    let config = resolve::resolve_into(draft, &defaults, &mut mistakes);
-    if mistakes.is_empty() { Ok(Config { files, ..config }) } else { Err(sorted(mistakes)) }
+    let config = resolve::resolve_into(draft, &defaults, mistakes);
+    Config { files, ..config }
 }
 
 impl Config {

@@ -132,7 +132,7 @@ fn resolve_volumes(
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Declaration> {
     let mut volumes: Vec<Declaration> = Vec::new();
-    for draft in drafts {
+    for draft in drafts.into_iter().filter(|draft| !draft.is_flawed()) {
         match draft.declare(data_dir) {
             Err(mistake) => mistakes.push(mistake),
             Ok(volume) => match volumes.iter().find(|earlier| earlier.name == volume.name) {

@@ -85,6 +85,7 @@ pub struct VolumeSpec {
 #[derive(Clone, Debug)]
 pub struct VolumeDraft {
     origin: Origin,
+    flawed: bool,
     name: Slot<String>,
     backing: Slot<PathBuf>,
     kind: Slot<BackingKind>,
@@ -100,6 +101,7 @@ impl VolumeDraft {
     pub fn new(origin: Origin) -> VolumeDraft {
         VolumeDraft {
             origin,
+            flawed: false,
             name: None,
             backing: None,
             kind: None,
@@ -129,6 +131,7 @@ impl VolumeDraft {
         mistakes: &mut Vec<Mistake>,
     ) -> VolumeDraft {
         let mut draft = VolumeDraft::new(source.origin(offset));
+        let already = mistakes.len();
         let mut section = Section::new(source, "[[volume]]", table, mistakes);
         section.read("name", &mut draft.name, text_as(checked_name));
         let is_memory = table.get("backing").is_some_and(|value| value.get_ref().as_str() == Some("memory"));
@@ -144,7 +147,13 @@ impl VolumeDraft {
         section.read("allow", &mut draft.allow, list_of(|value| values::parse_network(text(value)?)));
         section.read("description", &mut draft.description, text_as(checked_description));
         section.finish();
+        draft.flawed = mistakes.len() > already;
         draft
+    }
+
+    /// Whether mistakes in it have been reported, so that what follows from them need not be.
+    pub fn is_flawed(&self) -> bool {
+        self.flawed
     }
 
     /// Reads `NAME[=BACKING][,size=20G][,readonly][,cache=…][,type=…][,allow=CIDR]…`.

@@ -12,6 +12,7 @@ use super::{Live, LiveVolume, Node, Service};
 use crate::config::survey::{backing_kind, backing_text};
 use crate::config::values::{poll_name, portal_text, tls_name};
 use crate::fault::{Fault, Kind};
+use crate::metrics::Scrape;
 use crate::snapshot::{CoreSnapshot, OperationCounters, VolumeSnapshot};
 use crate::status::{
     ClientStatus, CoreStatus, Latency, NodeStatus, OperationStatus, PortalStatus, Status, TlsStatus,
@@ -127,6 +128,25 @@ impl Node {
             connections: now.map_or(0, |snapshot| snapshot.connections),
             operations: now.map(|now| operations(now, before)).unwrap_or_default(),
         }
+    }
+
+    /// What a scrape of the metrics shows.
+    pub async fn scrape(&self) -> Result<Scrape, Fault> {
+        let cores = self.snapshots().await?;
+        let live = self.live();
+        let unserved = |volume: &&LiveVolume| matches!(volume.service, Service::Unavailable(_));
+        Ok(Scrape {
+            node: live.node.name.clone(),
+            uuid: self.uuid,
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            unavailable: live
+                .volumes
+                .values()
+                .filter(unserved)
+                .map(|volume| volume.settings.name.clone())
+                .collect(),
+            cores,
+        })
     }
 
     /// One volume's status since the start.

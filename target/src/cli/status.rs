@@ -1,0 +1,202 @@
+//! `ringsan status`: what the target does now, short enough to read.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::ClientArgs;
+use super::table::Table;
+use super::{Failure, print};
+use crate::config::units::{duration_text, parse_duration, size_rounded};
+use crate::status::{Status, VolumeStatus};
+
+/// The flags of `status`.
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The time that rates and latencies are taken over; 0s for totals since the start
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    over: Duration,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Asks and prints.
+pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let path = format!("/v1/status?window={}", duration_text(args.over));
+    let client = args.client.client()?;
+    if args.json {
+        let status: serde_json::Value = client.get(&path)?;
+        return print(&format!("{status:#}\n"));
+    }
+    print(&text(&client.get(&path)?))
+}
+
+fn text(status: &Status) -> String {
+    let sections =
+        [head(status), volumes(&status.volumes), operations(status), cores(status), remarks(status)];
+    let sections: Vec<_> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+    sections.join("\n")
+}
+
+fn head(status: &Status) -> String {
+    let node = &status.node;
+    let portals: Vec<_> = status.portals.iter().map(|portal| portal.address.as_str()).collect();
+    let verified = if status.tls.client_ca.is_some() { " with client certificates" } else { "" };
+    format!(
+        "ringsan {} on {}, up {}, process {}\nNBD on {}; TLS {}{verified}; {}\n",
+        node.version,
+        node.name,
+        time_text(node.uptime_seconds),
+        node.process,
+        portals.join(", "),
+        status.tls.mode,
+        counted(status.clients.len(), "client"),
+    )
+}
+
+fn volumes(volumes: &[VolumeStatus]) -> String {
+    let mut table = Table::new(&["VOLUME", "SIZE", "BACKING", "HOW", "CPU", "CLIENTS"], &[4, 5]);
+    for volume in volumes {
+        let (size, mut how) = match &volume.facts {
+            Some(facts) => (size_rounded(facts.size_bytes), facts.io_path.clone()),
+            None => ("-".to_owned(), "NOT SERVED".to_owned()),
+        };
+        if volume.read_only {
+            how += ", read-only";
+        }
+        let cpu = volume.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
+        table.row(vec![
+            volume.name.clone(),
+            size,
+            volume.backing.clone(),
+            how,
+            cpu,
+            volume.connections.to_string(),
+        ]);
+    }
+    table.text()
+}
+
+fn operations(status: &Status) -> String {
+    let windowed = status.window_seconds.is_some();
+    let rate_headings = if windowed { ["PER S", "BYTES/S"] } else { ["REQUESTS", "BYTES"] };
+    let headings =
+        ["VOLUME", "OPERATION", rate_headings[0], rate_headings[1], "P50", "P99", "P99.9", "ERRORS"];
+    let mut table = Table::new(&headings, &[2, 3, 4, 5, 6, 7]);
+    for volume in &status.volumes {
+        for (name, operation) in &volume.operations {
+            let requests = operation.requests_per_second.unwrap_or(operation.requests as f64);
+            let bytes = operation.bytes_per_second.unwrap_or(operation.bytes as f64);
+            let latency = |read: fn(&crate::status::Latency) -> f64| {
+                operation
+                    .latency
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), |latency| latency_text(read(latency)))
+            };
+            table.row(vec![
+                volume.name.clone(),
+                name.clone(),
+                count_text(requests),
+                size_rounded(bytes as u64),
+                latency(|latency| latency.p50_seconds),
+                latency(|latency| latency.p99_seconds),
+                latency(|latency| latency.p99_9_seconds),
+                operation.errors.to_string(),
+            ]);
+        }
+    }
+    table.text()
+}
+
+fn cores(status: &Status) -> String {
+    let headings = ["CPU", "POLL", "VOLUMES", "CLIENTS", "CALLS/OP", "POLLS/OP", "SLEEPS", "BUFFERS"];
+    let mut table = Table::new(&headings, &[0, 2, 3, 4, 5, 6, 7]);
+    let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    for core in &status.cores {
+        table.row(vec![
+            core.cpu.to_string(),
+            core.poll.clone(),
+            core.volumes.to_string(),
+            core.connections.to_string(),
+            ratio(core.system_calls_per_operation),
+            ratio(core.polls_per_operation),
+            count_text(core.sleeps as f64),
+            format!("{} of {}", size_rounded(core.arena_used_bytes), size_rounded(core.arena_bytes)),
+        ]);
+    }
+    table.text()
+}
+
+/// What an operator should know and no table has room for.
+fn remarks(status: &Status) -> String {
+    let mut text = String::new();
+    for volume in &status.volumes {
+        if let Some(reason) = &volume.unavailable {
+            text += &format!("volume {} is not served: {reason}\n", volume.name);
+        }
+        if let Some(facts) = volume.facts.as_ref().filter(|facts| !facts.io_path_reason.is_empty()) {
+            text += &format!("volume {}: {}\n", volume.name, facts.io_path_reason);
+        }
+    }
+    let mut seen: Vec<&Vec<String>> = Vec::new();
+    for core in status.cores.iter().filter(|core| !core.features.is_empty()) {
+        if !seen.contains(&&core.features) {
+            text += &format!("kernel: {}\n", core.features.join(", "));
+            seen.push(&core.features);
+        }
+    }
+    let dropped = status.dropped.iter().filter(|(_, count)| **count > 0);
+    let dropped: Vec<_> = dropped.map(|(reason, count)| format!("{count} by {reason}")).collect();
+    if !dropped.is_empty() {
+        text += &format!("clients dropped: {}\n", dropped.join(", "));
+    }
+    text
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn count_text(value: f64) -> String {
+    match value {
+        _ if value >= 1e9 => format!("{:.1} G", value / 1e9),
+        _ if value >= 1e6 => format!("{:.1} M", value / 1e6),
+        _ if value >= 1e4 => format!("{:.1} k", value / 1e3),
+        _ => format!("{value:.0}"),
+    }
+}
+
+fn latency_text(seconds: f64) -> String {
+    match seconds {
+        _ if seconds >= 1.0 => format!("{seconds:.2} s"),
+        _ if seconds >= 1e-3 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{:.0} µs", seconds * 1e6),
+    }
+}
+
+fn time_text(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(count_text(170_234.0), "170.2 k");
+        assert_eq!(count_text(999.4), "999");
+        assert_eq!(latency_text(0.000_090), "90 µs");
+        assert_eq!(latency_text(0.0123), "12.3 ms");
+        assert_eq!(time_text(93_784.0), "1 d 2 h");
+    }
+}
