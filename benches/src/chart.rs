@@ -20,8 +20,8 @@ const PANEL_WIDTH: usize = 460;
 const HEAD_HEIGHT: usize = 64;
 const TITLE_HEIGHT: i32 = 40;
 const BAR_HEIGHT: i32 = 22;
-const BAR_LEFT: i32 = 150;
-const BAR_RIGHT: i32 = 340;
+const BAR_LEFT: i32 = 170;
+const BAR_RIGHT: i32 = 370;
 
 const INK: RGBColor = RGBColor(32, 36, 44);
 const SUBJECT: RGBColor = RGBColor(214, 84, 28);
@@ -55,14 +55,14 @@ fn draw_head<'a>(area: &Area<'a>, record: &Record) -> Drawn<'a> {
         "Medians of {} interleaved rounds of {:?}; server on CPU {}, client on CPU {}, loopback TCP",
         record.plan.rounds, method.sample, method.server_cpu, method.client_cpu
     );
-    area.draw(&Text::new(record.machine.line(), (16, 24), ink(15)))?;
-    area.draw(&Text::new(settings, (16, 46), ink(13)))
+    area.draw(&Text::new(record.machine.line(), (16, 24), ink(17)))?;
+    area.draw(&Text::new(settings, (16, 46), ink(15)))
 }
 
 fn draw_panel<'a>(area: &Area<'a>, outcome: &Outcome) -> Drawn<'a> {
     let measure = Measure::of(outcome);
     let title = format!("{}: {}", outcome.scenario.id(), measure.title);
-    area.draw(&Text::new(title, (16, 24), ink(14)))?;
+    area.draw(&Text::new(title, (16, 24), ink(16)))?;
     let values: Vec<f64> = outcome.showings.iter().map(|showing| measure.median(showing)).collect();
     let longest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     for (index, (showing, value)) in outcome.showings.iter().zip(&values).enumerate() {
@@ -84,7 +84,7 @@ fn ink<'a>(size: i32) -> TextStyle<'a> {
 }
 
 fn beside<'a>(side: HPos) -> TextStyle<'a> {
-    ink(13).pos(Pos::new(side, VPos::Center))
+    ink(15).pos(Pos::new(side, VPos::Center))
 }
 
 fn color(part: Part) -> RGBColor {

@@ -84,7 +84,8 @@ struct Report {
 struct Job {
     read: Direction,
     write: Direction,
-    total_err: u64,
+    /// The first error number.
+    error: i64,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +112,7 @@ fn parse(output: &[u8]) -> Result<Figures> {
     let busiest = if job.write.total_ios > job.read.total_ios { &job.write } else { &job.read };
     Ok(Figures {
         requests: job.read.total_ios + job.write.total_ios,
-        errors: job.total_err,
+        errors: u64::from(job.error != 0),
         elapsed: Duration::from_millis(busiest.runtime.max(1)),
         latency: busiest.latency(),
     })
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn a_report_behind_a_warning_is_read() {
         let report = br#"note: both iodepth >= 1
-            {"jobs": [{"total_err": 0,
+            {"jobs": [{"error": 0,
               "read": {"total_ios": 0, "runtime": 0, "clat_ns": {"max": 0}},
               "write": {"total_ios": 500, "runtime": 250, "clat_ns": {"max": 9000,
                 "percentile": {"50.000000": 2000, "99.000000": 3000, "99.900000": 4000}}}}]}"#;
