@@ -74,44 +74,49 @@ pub(crate) fn split_up_to<'a>(input: &mut &'a [u8], count_max: usize) -> &'a [u8
     taken
 }
 
-/// Builds a frame of known size on the stack, so that it reaches its buffer in one append.
-pub(crate) struct Frame<const N: usize> {
-    bytes: [u8; N],
-    filled: usize,
+/// A frame of known size at the end of a buffer, filled field by field.
+///
+/// The fields are written where they stay: gathered elsewhere and copied, they would be loaded again
+/// before their stores are through.
+#[must_use = "a frame is complete only at its end"]
+pub(crate) struct Frame<'a> {
+    unfilled: &'a mut [u8],
 }
 
-impl<const N: usize> Frame<N> {
+impl<'a> Frame<'a> {
     #[inline]
-    pub(crate) fn new() -> Frame<N> {
-        Frame { bytes: [0; N], filled: 0 }
+    pub(crate) fn append<const N: usize>(out: &'a mut Vec<u8>) -> Frame<'a> {
+        out.extend_from_slice(&[0; N]);
+        let (_, unfilled) = out.split_last_chunk_mut::<N>().expect("N bytes were appended");
+        Frame { unfilled }
     }
 
     #[inline]
-    pub(crate) fn u16(self, value: u16) -> Frame<N> {
+    pub(crate) fn u16(self, value: u16) -> Frame<'a> {
         self.put(value.to_be_bytes())
     }
 
     #[inline]
-    pub(crate) fn u32(self, value: u32) -> Frame<N> {
+    pub(crate) fn u32(self, value: u32) -> Frame<'a> {
         self.put(value.to_be_bytes())
     }
 
     #[inline]
-    pub(crate) fn u64(self, value: u64) -> Frame<N> {
+    pub(crate) fn u64(self, value: u64) -> Frame<'a> {
         self.put(value.to_be_bytes())
     }
 
     /// Every byte must have been given: a frame is never padded by accident.
     #[inline]
-    pub(crate) fn append_to(self, out: &mut Vec<u8>) {
-        assert_eq!(self.filled, N, "a frame holds exactly its fields");
-        out.extend_from_slice(&self.bytes);
+    pub(crate) fn end(self) {
+        assert!(self.unfilled.is_empty(), "a frame holds exactly its fields");
     }
 
     #[inline]
-    fn put<const M: usize>(mut self, field: [u8; M]) -> Frame<N> {
-        self.bytes[self.filled..self.filled + M].copy_from_slice(&field);
-        self.filled += M;
-        self
+    fn put<const M: usize>(self, field: [u8; M]) -> Frame<'a> {
+        let (place, unfilled) =
+            self.unfilled.split_first_chunk_mut().expect("the frame has room for its fields");
+        *place = field;
+        Frame { unfilled }
     }
 }

@@ -16,7 +16,7 @@ use super::export::ExportInfo;
 
 pub(super) fn put_greeting(out: &mut Vec<u8>) {
     let flags = FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES;
-    Frame::<GREETING_BYTES>::new().u64(INIT_MAGIC).u64(OPTION_MAGIC).u16(flags).append_to(out);
+    Frame::append::<GREETING_BYTES>(out).u64(INIT_MAGIC).u64(OPTION_MAGIC).u16(flags).end();
 }
 
 pub(super) fn put_ack(out: &mut Vec<u8>, option: OptionCode) {
@@ -72,7 +72,7 @@ pub(super) fn put_export_name_answer(
     flags: TransmissionFlags,
     zeroes: bool,
 ) {
-    Frame::<10>::new().u64(size_bytes).u16(flags.bits()).append_to(out);
+    Frame::append::<10>(out).u64(size_bytes).u16(flags.bits()).end();
     if zeroes {
         out.resize(out.len() + EXPORT_NAME_PADDING_BYTES, 0);
     }
@@ -81,7 +81,7 @@ pub(super) fn put_export_name_answer(
 fn put_reply(out: &mut Vec<u8>, option: OptionCode, reply: ReplyCode, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let length = u32::try_from(length).expect("the parts of a reply are strings of the protocol");
-    let header = Frame::<REPLY_HEADER_BYTES>::new().u64(REPLY_MAGIC).u32(option.to_u32());
-    header.u32(reply.to_u32()).u32(length).append_to(out);
+    let header = Frame::append::<REPLY_HEADER_BYTES>(out).u64(REPLY_MAGIC).u32(option.to_u32());
+    header.u32(reply.to_u32()).u32(length).end();
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }

@@ -77,8 +77,8 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
 /// Appends one option of a client.
 pub(crate) fn put_option(out: &mut Vec<u8>, code: OptionCode, payload: &[u8]) {
     let length = u32::try_from(payload.len()).expect("an option of ours is short");
-    let header = Frame::<OPTION_HEADER_BYTES>::new().u64(OPTION_MAGIC).u32(code.to_u32()).u32(length);
-    header.append_to(out);
+    let header = Frame::append::<OPTION_HEADER_BYTES>(out).u64(OPTION_MAGIC).u32(code.to_u32()).u32(length);
+    header.end();
     out.extend_from_slice(payload);
 }
 

@@ -97,7 +97,7 @@ pub const STATE_ZERO: u64 = 2;
 #[inline]
 pub fn put_simple_reply(out: &mut Vec<u8>, cookie: Cookie, error: Option<Errno>) {
     let error = error.map_or(0, Errno::to_u32);
-    Frame::<SIMPLE_REPLY_BYTES>::new().u32(SIMPLE_REPLY_MAGIC).u32(error).u64(cookie.0).append_to(out);
+    Frame::append::<SIMPLE_REPLY_BYTES>(out).u32(SIMPLE_REPLY_MAGIC).u32(error).u64(cookie.0).end();
 }
 
 /// Appends a chunk's header, whose payload must follow. `style` is not `Simple`.
@@ -111,19 +111,9 @@ pub fn put_chunk_header(
     request_offset: u64,
     payload_bytes: u64,
 ) {
-    let flags = if done { DONE } else { 0 };
-    match style {
-        ReplyStyle::Simple => panic!("chunks were not negotiated"),
-        ReplyStyle::Structured => {
-            let length = u32::try_from(payload_bytes).expect("a structured chunk's payload is below 4 GiB");
-            let frame = Frame::<CHUNK_HEADER_BYTES>::new().u32(CHUNK_MAGIC).u16(flags);
-            frame.u16(chunk.to_u16()).u64(cookie.0).u32(length).append_to(out);
-        }
-        ReplyStyle::Extended => {
-            let frame = Frame::<EXTENDED_CHUNK_HEADER_BYTES>::new().u32(EXTENDED_CHUNK_MAGIC).u16(flags);
-            frame.u16(chunk.to_u16()).u64(cookie.0).u64(request_offset).u64(payload_bytes).append_to(out);
-        }
-    }
+    const COMPACT: usize = CHUNK_HEADER_BYTES;
+    const EXTENDED: usize = EXTENDED_CHUNK_HEADER_BYTES;
+    chunk_frame::<COMPACT, EXTENDED>(out, style, done, chunk, cookie, request_offset, payload_bytes).end();
 }
 
 /// Appends the head of a chunk of `data_bytes` bytes read at `data_offset`; they must follow.
@@ -139,8 +129,12 @@ pub fn put_offset_data(
 ) {
     assert!(data_bytes > 0, "a content chunk describes at least one byte");
     let payload_bytes = CHUNK_OFFSET_BYTES as u64 + data_bytes;
-    put_chunk_header(out, style, done, ChunkType::OffsetData, cookie, request_offset, payload_bytes);
-    out.extend_from_slice(&data_offset.to_be_bytes());
+    const COMPACT: usize = CHUNK_HEADER_BYTES + CHUNK_OFFSET_BYTES;
+    const EXTENDED: usize = EXTENDED_CHUNK_HEADER_BYTES + CHUNK_OFFSET_BYTES;
+    let chunk = ChunkType::OffsetData;
+    let frame =
+        chunk_frame::<COMPACT, EXTENDED>(out, style, done, chunk, cookie, request_offset, payload_bytes);
+    frame.u64(data_offset).end();
 }
 
 /// Appends a chunk that says: zeroes from `hole_offset` on.
@@ -156,7 +150,7 @@ pub fn put_offset_hole(
 ) {
     assert!(hole_bytes > 0, "a content chunk describes at least one byte");
     put_chunk_header(out, style, done, ChunkType::OffsetHole, cookie, request_offset, 12);
-    Frame::<12>::new().u64(hole_offset).u32(hole_bytes).append_to(out);
+    Frame::append::<12>(out).u64(hole_offset).u32(hole_bytes).end();
 }
 
 /// Appends the chunk that only says that the reply is complete.
@@ -247,6 +241,32 @@ pub fn put_done(
     }
 }
 
+/// A frame for a chunk's header and the fixed part of its payload, with the header filled in.
+#[inline]
+fn chunk_frame<const COMPACT_BYTES: usize, const EXTENDED_BYTES: usize>(
+    out: &mut Vec<u8>,
+    style: ReplyStyle,
+    done: bool,
+    chunk: ChunkType,
+    cookie: Cookie,
+    request_offset: u64,
+    payload_bytes: u64,
+) -> Frame<'_> {
+    let flags = if done { DONE } else { 0 };
+    match style {
+        ReplyStyle::Simple => panic!("chunks were not negotiated"),
+        ReplyStyle::Structured => {
+            let length = u32::try_from(payload_bytes).expect("a structured chunk's payload is below 4 GiB");
+            let frame = Frame::append::<COMPACT_BYTES>(out).u32(CHUNK_MAGIC).u16(flags);
+            frame.u16(chunk.to_u16()).u64(cookie.0).u32(length)
+        }
+        ReplyStyle::Extended => {
+            let frame = Frame::append::<EXTENDED_BYTES>(out).u32(EXTENDED_CHUNK_MAGIC).u16(flags);
+            frame.u16(chunk.to_u16()).u64(cookie.0).u64(request_offset).u64(payload_bytes)
+        }
+    }
+}
+
 fn put_errno_and_message(out: &mut Vec<u8>, errno: Errno, message: &str) {
     out.extend_from_slice(&errno.to_u32().to_be_bytes());
     let message_bytes = u16::try_from(message.len()).expect("a message was cut to 4096 bytes");
@@ -259,7 +279,7 @@ fn put_narrow_descriptors(out: &mut Vec<u8>, descriptors: &[Extent]) -> u32 {
     for extent in merged(descriptors) {
         let length = extent.length.min(DESCRIPTOR_BYTES_MAX);
         let flags = u32::try_from(extent.flags).expect("only wide contexts have flags beyond 32 bits");
-        Frame::<8>::new().u32(length as u32).u32(flags).append_to(out);
+        Frame::append::<8>(out).u32(length as u32).u32(flags).end();
         count += 1;
         if length < extent.length {
             break;
@@ -273,7 +293,7 @@ fn put_wide_descriptors(out: &mut Vec<u8>, descriptors: &[Extent]) -> u32 {
     out.extend_from_slice(&[0; 4]);
     let mut count: u32 = 0;
     for extent in merged(descriptors) {
-        Frame::<16>::new().u64(extent.length).u64(extent.flags).append_to(out);
+        Frame::append::<16>(out).u64(extent.length).u64(extent.flags).end();
         count += 1;
     }
     out[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());

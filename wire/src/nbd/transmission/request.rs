@@ -216,12 +216,13 @@ fn decode_header<const N: usize>(
 pub fn encode_request(out: &mut Vec<u8>, style: ReplyStyle, request: &Request) {
     let Request { command, flags, cookie, offset, length } = *request;
     if style == ReplyStyle::Extended {
-        let frame = Frame::<EXTENDED_REQUEST_BYTES>::new().u32(EXTENDED_REQUEST_MAGIC).u16(flags.bits());
-        frame.u16(command.to_u16()).u64(cookie.0).u64(offset).u64(length).append_to(out);
+        let frame =
+            Frame::append::<EXTENDED_REQUEST_BYTES>(out).u32(EXTENDED_REQUEST_MAGIC).u16(flags.bits());
+        frame.u16(command.to_u16()).u64(cookie.0).u64(offset).u64(length).end();
     } else {
         let length = u32::try_from(length).expect("a compact request's length fits 32 bits");
-        let frame = Frame::<REQUEST_BYTES>::new().u32(REQUEST_MAGIC).u16(flags.bits());
-        frame.u16(command.to_u16()).u64(cookie.0).u64(offset).u32(length).append_to(out);
+        let frame = Frame::append::<REQUEST_BYTES>(out).u32(REQUEST_MAGIC).u16(flags.bits());
+        frame.u16(command.to_u16()).u64(cookie.0).u64(offset).u32(length).end();
     }
 }
 
