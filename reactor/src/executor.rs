@@ -110,7 +110,7 @@ impl Core {
         });
         let mut waiting = Waiting::new(idle, self.turn_started());
         while !finished.get() {
-            self.turn(&mut waiting);
+            self.turn(&mut waiting, &finished);
         }
         self.drop_tasks();
         self.drain(drain)
@@ -160,8 +160,11 @@ impl Core {
         self.0.doorbell.wait().await;
     }
 
-    fn turn(&self, waiting: &mut Waiting) {
+    fn turn(&self, waiting: &mut Waiting, finished: &Cell<bool>) {
         self.run_ready();
+        if finished.get() {
+            return;
+        }
         let now = self.now();
         let next_timer = self.0.timers.borrow().keys().next().map(|&(at, _)| at);
         let wait = match self.0.ready.borrow().is_empty() {
