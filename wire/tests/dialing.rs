@@ -138,7 +138,7 @@ fn refusal_is_told_with_the_servers_words_and_ends_politely() {
     let mut call = Call::greeted(plain());
     let step = call.answered(OptionCode::Go, ReplyCode::ErrUnknown, b"no such disk");
     let DialStep::Failed(error) = step else { panic!("{step:?}") };
-    assert_eq!(error.to_string(), "the server refused NBD_OPT_GO: NBD_REP_ERR_UNKNOWN: no such disk");
+    assert_eq!(error.to_string(), "the server refused NBD_OPT_GO: NBD_REP_ERR_UNKNOWN \"no such disk\"");
     assert_eq!(call.asked(), OptionCode::Abort);
 }
 

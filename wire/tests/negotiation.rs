@@ -342,3 +342,9 @@ fn errors_carry_a_sentence_for_people() {
     let replies = parse_replies(&talk.out);
     assert_eq!(str::from_utf8(&replies[0].payload), Ok("no export of that name"));
 }
+
+#[test]
+fn strangers_words_do_not_flood_the_log() {
+    let reason = CloseReason::UnknownExport("\x1b[2J".repeat(1000)).to_string();
+    assert!(reason.len() < 400 && !reason.contains('\x1b'), "{reason}");
+}

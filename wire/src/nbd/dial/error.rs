@@ -1,5 +1,6 @@
 //! Why a client could not come to an agreement with its server.
 
+use crate::nbd::handshake::option::quoted;
 use crate::nbd::handshake::{OptionCode, ReplyCode};
 
 /// Why the client hangs up; where the protocol wants it, an NBD_OPT_ABORT is in `out`.
@@ -15,7 +16,7 @@ pub enum DialError {
     #[error("the server does not speak the fixed newstyle handshake, which {0} needs")]
     NotFixedNewstyle(OptionCode),
     /// The server said no.
-    #[error("the server refused {option}: {error}{}{message}", if message.is_empty() { "" } else { ": " })]
+    #[error("the server refused {option}: {error} {}", quoted(message))]
     Refused {
         /// What was asked.
         option: OptionCode,

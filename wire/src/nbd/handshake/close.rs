@@ -1,6 +1,7 @@
 //! Why a handshake ended without an agreement: the client's wish, or its misbehaviour by name.
 
 use super::code::OptionCode;
+use super::option::quoted;
 
 /// Why the server hangs up. Whatever is in `out` is still to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum CloseReason {
     #[error("the client sent more than {0} options")]
     TooManyOptions(u32),
     /// NBD_OPT_EXPORT_NAME has no error reply: an unknown export can only be refused by hanging up.
-    #[error("NBD_OPT_EXPORT_NAME for {0:?}, which is no export that this client may use")]
+    #[error("NBD_OPT_EXPORT_NAME for {}, which is no export that this client may use", quoted(.0))]
     UnknownExport(String),
     /// The same for something that cannot be a name.
     #[error("NBD_OPT_EXPORT_NAME with a name that is too long or no text")]

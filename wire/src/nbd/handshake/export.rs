@@ -51,7 +51,11 @@ impl ExportInfo {
             block_preferred.is_power_of_two() && block_preferred >= block_min && *block_preferred >= 512,
             "preferred block size {block_preferred}"
         );
-        assert!(*payload_max > 0 && payload_max.is_multiple_of(*block_min), "maximum payload {payload_max}");
+        let payload_min = u64::from(*block_preferred).min(self.size_bytes).max(1);
+        assert!(
+            u64::from(*payload_max) >= payload_min && payload_max.is_multiple_of(*block_min),
+            "maximum payload {payload_max}"
+        );
     }
 }
 

@@ -74,6 +74,15 @@ pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     (text.len() <= STRING_BYTES_MAX && !text.contains('\0')).then_some(text)
 }
 
+/// A stranger's words for a log line or a terminal: short, and without anything that moves a cursor.
+pub(crate) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// Appends one option of a client.
 pub(crate) fn put_option(out: &mut Vec<u8>, code: OptionCode, payload: &[u8]) {
     let length = u32::try_from(payload.len()).expect("an option of ours is short");
