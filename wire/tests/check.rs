@@ -189,6 +189,9 @@ fn over_long_data_is_refused_and_far_too_long_data_ends_the_session() {
     }
     assert_eq!(big(Command::Write, 64 * MIB), Verdict::Refuse(Errno::Inval));
     assert!(matches!(big(Command::Write, 64 * MIB + 1), Verdict::Close(_)));
+    let extended = |length| check(&request(Command::Write, 0, length), ReplyStyle::Extended, &limits());
+    assert_eq!(extended(32 * MIB), Verdict::Serve);
+    assert!(matches!(extended(32 * MIB + 1), Verdict::Close(_)), "these clients know the maximum");
     let unfragmented = flagged(request(Command::Read, 0, 33 * MIB), CommandFlags::DF);
     assert_eq!(verdict(unfragmented), Verdict::Refuse(Errno::Overflow));
     for command in [Command::Trim, Command::WriteZeroes, Command::Cache, Command::BlockStatus] {
@@ -226,6 +229,9 @@ fn block_status_may_name_its_contexts() {
     encode_block_status_payload(&mut bytes, &payload);
     assert_eq!(decode_block_status_payload(&bytes), Some(payload));
     assert_eq!(decode_block_status_payload(&bytes[..15]), None);
+    bytes[15] = 1;
+    bytes[11] = 1;
+    assert_eq!(decode_block_status_payload(&bytes), None, "a context named twice");
     let meant = sized(16).with_effect_length(1 << 33);
     assert_eq!(check(&meant, ReplyStyle::Extended, &limits), Verdict::Refuse(Errno::Inval), "beyond the end");
     assert_eq!(check(&sized(16).with_effect_length(MIB), ReplyStyle::Extended, &limits), Verdict::Serve);

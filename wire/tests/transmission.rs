@@ -28,6 +28,9 @@ proptest! {
         for end in 0..bytes.len() {
             prop_assert_eq!(decode_request(&bytes[..end], style), Ok(None));
         }
+        if style == ReplyStyle::Extended && request.command == Command::Write {
+            request.flags = request.flags | CommandFlags::PAYLOAD_LEN;
+        }
         bytes.extend(tail);
         prop_assert_eq!(decode_request(&bytes, style), Ok(Some(request)));
     }
@@ -203,4 +206,15 @@ fn unlisted_errors_read_as_invalid() {
     for errno in [1, 5, 12, 22, 28, 75, 95, 108] {
         assert_eq!(Errno::from_u32(errno).map(Errno::to_u32), Some(errno));
     }
+}
+
+#[test]
+fn number_of_wide_descriptors_may_be_left_out() {
+    let mut payload = [0_u32, 1, 0, 512, 0, 3].map(u32::to_be_bytes).concat();
+    let expected = Some((0, vec![Extent { length: 512, flags: 3 }]));
+    assert_eq!(decode_block_status(ChunkType::BlockStatusExt, &payload), expected);
+    payload[7] = 0;
+    assert_eq!(decode_block_status(ChunkType::BlockStatusExt, &payload), expected);
+    payload[7] = 2;
+    assert_eq!(decode_block_status(ChunkType::BlockStatusExt, &payload), None);
 }

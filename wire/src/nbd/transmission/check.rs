@@ -16,7 +16,7 @@ pub struct Limits {
     pub block_min: u32,
     /// The longest read or write.
     pub payload_bytes_max: u32,
-    /// The longest payload of a refused request that we receive and forget; beyond it we hang up.
+    /// The longest write that is refused by receiving and forgetting it; beyond it we hang up.
     pub drain_bytes_max: u64,
     /// How many metadata contexts were selected.
     pub contexts: u32,
@@ -44,13 +44,20 @@ pub enum Verdict {
 /// The verdict on `request` of a client with these `limits`.
 #[inline]
 pub fn check(request: &Request, style: ReplyStyle, limits: &Limits) -> Verdict {
-    if request.payload_bytes(style) > limits.drain_bytes_max.max(limits.payload_bytes_max.into()) {
+    if request.payload_bytes(style) > received_bytes_max(style, limits) {
         return Verdict::Close("a payload far beyond the advertised maximum");
     }
     match refusal(request, style, limits) {
         None => Verdict::Serve,
         Some(errno) => Verdict::Refuse(errno),
     }
+}
+
+/// Clients with extended headers know the maximum, so beyond it the protocol wants them to be hung up on at once.
+#[inline]
+fn received_bytes_max(style: ReplyStyle, limits: &Limits) -> u64 {
+    let served = u64::from(limits.payload_bytes_max);
+    if style == ReplyStyle::Extended { served } else { served.max(limits.drain_bytes_max) }
 }
 
 #[inline]

@@ -135,7 +135,8 @@ pub fn decode_block_status(chunk: ChunkType, payload: &[u8]) -> Option<(u32, Vec
         ChunkType::BlockStatusExt => {
             let count = reader.u32()?;
             let extents = decode_descriptors(reader, Reader::u64)?;
-            (extents.len() == usize::try_from(count).ok()?).then_some(extents)?
+            // The number is redundant, and a server may leave it out.
+            (count == 0 || extents.len() == usize::try_from(count).ok()?).then_some(extents)?
         }
         _ => return None,
     };

@@ -26,6 +26,9 @@ pub(super) const DONE: u16 = 1;
 /// The longest 32-bit descriptor: the largest multiple of any lawful minimum block size (at most 64 KiB).
 const DESCRIPTOR_BYTES_MAX: u64 = 0xffff_0000;
 
+/// More descriptors in one chunk could be taken for an attack.
+const DESCRIPTORS_MAX: usize = 1 << 20;
+
 /// What a chunk holds (NBD_REPLY_TYPE_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the protocol's own")]
@@ -197,7 +200,7 @@ pub fn put_error_offset(
 
 /// Appends the state of consecutive extents, from the request's offset on, in one metadata context.
 ///
-/// Neighbours of equal state become one. Where 32 bits cannot hold a length the list ends early, which
+/// Neighbours of equal state become one. Where 32 bits cannot hold a length, and after 2^20 descriptors, the list ends early, which
 /// the protocol allows: the client asks again from there.
 pub fn put_block_status(
     out: &mut Vec<u8>,
@@ -276,7 +279,7 @@ fn put_errno_and_message(out: &mut Vec<u8>, errno: Errno, message: &str) {
 
 fn put_narrow_descriptors(out: &mut Vec<u8>, descriptors: &[Extent]) -> u32 {
     let mut count = 0;
-    for extent in merged(descriptors) {
+    for extent in merged(descriptors).take(DESCRIPTORS_MAX) {
         let length = extent.length.min(DESCRIPTOR_BYTES_MAX);
         let flags = u32::try_from(extent.flags).expect("only wide contexts have flags beyond 32 bits");
         Frame::append::<8>(out).u32(length as u32).u32(flags).end();
@@ -292,7 +295,7 @@ fn put_wide_descriptors(out: &mut Vec<u8>, descriptors: &[Extent]) -> u32 {
     let count_at = out.len();
     out.extend_from_slice(&[0; 4]);
     let mut count: u32 = 0;
-    for extent in merged(descriptors) {
+    for extent in merged(descriptors).take(DESCRIPTORS_MAX) {
         Frame::append::<16>(out).u64(extent.length).u64(extent.flags).end();
         count += 1;
     }

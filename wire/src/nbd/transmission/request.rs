@@ -146,6 +146,9 @@ pub struct Request {
 
 impl Request {
     /// How many bytes follow the header on the wire.
+    ///
+    /// With a WRITE they always do: also extended headers, which demand PAYLOAD_LEN for it, cannot mean anything
+    /// else, and other servers take it so.
     #[inline]
     pub fn payload_bytes(&self, style: ReplyStyle) -> u64 {
         let counts_payload = style == ReplyStyle::Extended && self.flags.contains(CommandFlags::PAYLOAD_LEN);
@@ -211,11 +214,13 @@ fn decode_header<const N: usize>(
 
 /// Appends the header of `request`; its payload, if it has one, must follow.
 ///
-/// A compact header cannot carry a length of 2^32 or more: asking for one is the caller's mistake.
+/// An extended WRITE gets its PAYLOAD_LEN here. A compact header cannot carry a length of 2^32 or more: asking for one is the caller's mistake.
 #[inline]
 pub fn encode_request(out: &mut Vec<u8>, style: ReplyStyle, request: &Request) {
     let Request { command, flags, cookie, offset, length } = *request;
     if style == ReplyStyle::Extended {
+        let carries_data = command == Command::Write;
+        let flags = if carries_data { flags | CommandFlags::PAYLOAD_LEN } else { flags };
         let frame =
             Frame::append::<EXTENDED_REQUEST_BYTES>(out).u32(EXTENDED_REQUEST_MAGIC).u16(flags.bits());
         frame.u16(command.to_u16()).u64(cookie.0).u64(offset).u64(length).end();
@@ -235,17 +240,17 @@ pub struct BlockStatusPayload {
     pub context_ids: Vec<u32>,
 }
 
-/// The whole payload of such a request; `None` if it has no such form (EINVAL).
+/// The whole payload of such a request; `None` if it has no such form or names a context twice (EINVAL).
 ///
 /// `check` has bounded its size before anyone received it.
 pub fn decode_block_status_payload(payload: &[u8]) -> Option<BlockStatusPayload> {
     let mut reader = Reader::new(payload);
     let length = reader.u64()?;
     let (ids, odd) = reader.rest().as_chunks();
-    (odd.is_empty() && !ids.is_empty()).then(|| BlockStatusPayload {
-        length,
-        context_ids: ids.iter().map(|id| u32::from_be_bytes(*id)).collect(),
-    })
+    let context_ids: Vec<u32> = ids.iter().map(|id| u32::from_be_bytes(*id)).collect();
+    let named_twice = context_ids.iter().enumerate().any(|(at, id)| context_ids[..at].contains(id));
+    let sound = odd.is_empty() && !context_ids.is_empty() && !named_twice;
+    sound.then_some(BlockStatusPayload { length, context_ids })
 }
 
 /// Appends such a payload; the request's `length` is what this appends.
