@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use crate::snapshot::{CoreSnapshot, OperationCounters, VolumeSnapshot};
 
-/// What the text is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of `text`.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of `classic_text`.
+pub const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BOUNDS: [f64; 20] = [
@@ -40,7 +42,36 @@ pub struct Scrape {
     pub cores: Vec<CoreSnapshot>,
 }
 
-/// `scrape` as text.
+/// `scrape` in Prometheus' older format, which names families as their samples and knows no units.
+pub fn classic_text(scrape: Scrape) -> String {
+    let text = text(scrape);
+    let kind_of = |family: &str| {
+        text.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(family)?.strip_prefix(' '))
+    };
+    let suffix = |family: &str| match kind_of(family) {
+        Some("counter") => "_total",
+        Some("info") => "_info",
+        _ => "",
+    };
+    let mut classic = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(family), help) => {
+                classic += &format!("# HELP {family}{} {}\n", suffix(family), help.unwrap_or_default());
+            }
+            (Some("#"), Some("TYPE"), Some(family), kind) => {
+                let kind = kind.filter(|kind| *kind != "info").unwrap_or("gauge");
+                classic += &format!("# TYPE {family}{} {kind}\n", suffix(family));
+            }
+            (Some("#"), ..) => {}
+            _ => classic += &format!("{line}\n"),
+        }
+    }
+    classic
+}
+
+/// `scrape` in the OpenMetrics format.
 pub fn text(scrape: Scrape) -> String {
     let mut registry = Registry::with_prefix("ringsan");
     registry.register_collector(Box::new(scrape));
@@ -281,6 +312,20 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_older_format_names_families_as_their_samples() {
+        let text = classic_text(scrape());
+        for line in [
+            "# TYPE ringsan_core_polls_total counter",
+            "ringsan_core_polls_total{cpu=\"1\"} 8",
+            "# TYPE ringsan_build_info gauge",
+            "# TYPE ringsan_volume_latency_seconds histogram",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ const BACKLOG: i32 = 1024;
 pub struct Bound {
     /// Which.
     pub portal: Portal,
+    /// The address that clients know it by.
+    pub address: String,
     /// The socket.
     pub listener: OwnedFd,
     /// The file of a unix socket, removed when this is dropped.
@@ -53,7 +55,7 @@ pub fn bind(portal: &Portal, others: &[Portal]) -> Result<Bound, Fault> {
             return Err(Fault::new(Kind::Invalid, "a portal of systemd is handed over, not bound"));
         }
     };
-    Ok(Bound { portal: portal.clone(), listener, file })
+    Ok(Bound { portal: portal.clone(), address: portal_text(portal), listener, file })
 }
 
 /// Binds the admin API's address.
@@ -90,9 +92,16 @@ pub fn inherited() -> Result<Vec<Bound>, Fault> {
         if !getsockopt(&listener, sockopt::AcceptConn).unwrap_or(false) {
             return Err(refused(io::Error::other("it does not listen")));
         }
-        bound.push(Bound { portal: Portal::Inherited(number), listener, file: None });
+        let address = local_address(&listener).unwrap_or_else(|| portal_text(&Portal::Inherited(number)));
+        bound.push(Bound { portal: Portal::Inherited(number), address, listener, file: None });
     }
     Ok(bound)
+}
+
+fn local_address(listener: &OwnedFd) -> Option<String> {
+    let address = socket2::SockRef::from(listener).local_addr().ok()?;
+    let unix = || address.as_pathname().map(|path| portal_text(&Portal::Unix(path.to_owned())));
+    address.as_socket().map(|address| address.to_string()).or_else(unix)
 }
 
 fn bind_tcp(address: SocketAddr, others: &[Portal]) -> io::Result<OwnedFd> {

@@ -51,10 +51,12 @@ pub struct NodeStatus {
 /// One portal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PortalStatus {
-    /// `127.0.0.1:10809`, `unix:/run/ringsan/nbd.sock`, `systemd:3`.
+    /// `127.0.0.1:10809`, `unix:/run/ringsan/nbd.sock`.
     pub address: String,
     /// `nbd`.
     pub protocol: String,
+    /// The service manager handed it over.
+    pub inherited: bool,
 }
 
 /// TLS for clients.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -60,9 +60,14 @@ async fn health(State(node): State<Arc<Node>>) -> Result<&'static str, ApiError>
     Ok("ok\n")
 }
 
-async fn scrape(State(node): State<Arc<Node>>) -> Result<Response, ApiError> {
-    let text = metrics::text(node.scrape().await?);
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+async fn scrape(State(node): State<Arc<Node>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let scrape = node.scrape().await?;
+    let (content_type, text) = match accept.contains("application/openmetrics-text") {
+        true => (metrics::OPENMETRICS, metrics::text(scrape)),
+        false => (metrics::CLASSIC, metrics::classic_text(scrape)),
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
 #[derive(Deserialize)]

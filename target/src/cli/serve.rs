@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
@@ -199,12 +200,23 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let inherited = portals::inherited().map_err(|fault| Failure::Error(fault.to_string()))?;
     let cpus = args.load().map_err(StartError::Mistakes)?.cores.cpus;
     keep_off(&cpus);
+    raise_limits();
     let read_config: ReadConfig = Arc::new(move || args.load());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Error(format!("the control thread cannot start: {error}")))?;
     runtime.block_on(serve(read_config, inherited))
+}
+
+/// As many open files and as much registered memory as the system lets us have without asking.
+fn raise_limits() {
+    for resource in [Resource::RLIMIT_NOFILE, Resource::RLIMIT_MEMLOCK] {
+        let raised = getrlimit(resource).and_then(|(_, hard)| setrlimit(resource, hard, hard));
+        if let Err(error) = raised {
+            tracing::debug!(?resource, %error, "a limit stays as it was");
+        }
+    }
 }
 
 async fn serve(read_config: ReadConfig, inherited: Vec<portals::Bound>) -> Result<(), Failure> {

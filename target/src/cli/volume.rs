@@ -108,8 +108,7 @@ fn list(client: &Client, json: bool) -> Result<(), Failure> {
         return print(&format!("{volumes:#}\n"));
     }
     let volumes: Vec<VolumeStatus> = client.get("/v1/volumes")?;
-    let mut table =
-        Table::new(&["VOLUME", "SIZE", "TYPE", "BACKING", "CLIENTS", "UUID", "DECLARED AT"], &[4]);
+    let mut table = Table::new(&["VOLUME", "SIZE", "TYPE", "BACKING", "CLIENTS", "UUID", "FROM"], &[4]);
     for volume in volumes {
         table.row(vec![
             volume.name.clone(),

@@ -27,6 +27,18 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// How something of this origin came about: `is declared at ringsan.toml:3:1`.
+    pub fn came_about(&self) -> String {
+        match self {
+            Origin::File { .. } => format!("is declared at {self}"),
+            Origin::Flag(_) => format!("is declared by {self}"),
+            Origin::Api => "was created through the admin API".to_owned(),
+            Origin::Default => "is served when nothing else is declared".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

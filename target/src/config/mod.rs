@@ -163,3 +163,6 @@ fn sorted(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     });
     mistakes
 }
+
+#[cfg(test)]
+mod tests;

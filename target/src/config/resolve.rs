@@ -15,6 +15,7 @@ use super::values::{ADMIN_PORT, NBD_PORT};
 use super::volume::{Declaration, VolumeDraft};
 use super::{AdminConfig, Config, NodeConfig};
 use crate::settings::{CoreSettings, NbdSettings, Portal, TlsMode};
+use reactor::uring::FEATURES;
 
 /// Folders that a node uses when none is named.
 pub struct Defaults {
@@ -35,10 +36,12 @@ pub fn resolve(draft: Draft, defaults: &Defaults) -> Result<Config, Vec<Mistake>
 pub fn resolve_into(mut draft: Draft, defaults: &Defaults, mistakes: &mut Vec<Mistake>) -> Config {
     if draft.volumes.is_empty() && defaults.disk0 {
         draft.volumes.push(VolumeDraft::default_disk());
+        draft.nbd.default_export.get_or_insert(At::new("disk0".to_owned(), Origin::Default));
     }
     let node = resolve_node(draft.node, defaults, mistakes);
     let cores = resolve_cores(draft.cores, mistakes);
     let portals = resolve_portals(draft.nbd.portals.take(), mistakes);
+    check_admin_apart(&node, portals.as_deref().unwrap_or_default(), mistakes);
     let volumes = resolve_volumes(draft.volumes, &node.data_dir, mistakes);
     check_default_export(&draft.nbd.default_export, mistakes);
     let (nbd, tls_files) = resolve_nbd(draft.nbd, mistakes);
@@ -48,6 +51,7 @@ pub fn resolve_into(mut draft: Draft, defaults: &Defaults, mistakes: &mut Vec<Mi
 
 fn resolve_node(draft: NodeDraft, defaults: &Defaults, mistakes: &mut Vec<Mistake>) -> NodeConfig {
     let data_dir = draft.data_dir.map_or_else(|| defaults.data_dir.clone(), |at| at.value);
+    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let token = draft.admin_token_file.and_then(|file| match Token::read(&file.value) {
         Ok(token) => Some(token),
         Err(wrong) => {
@@ -93,6 +97,13 @@ fn resolve_cores(draft: CoresDraft, mistakes: &mut Vec<Mistake>) -> CoreSettings
         mistakes.push(wrong.at(&poll_time.origin));
     }
     let arena = bounded("arena", draft.arena, 32 << 20, (4 << 20, 64 << 30), mistakes);
+    if let Some(without) = &draft.without {
+        for feature in without.value.iter().filter(|feature| !FEATURES.contains(&feature.as_str())) {
+            let cause = format!("`{feature}` is not a kernel feature that can be left out");
+            mistakes
+                .push(Wrong::new(cause, format!("known are {}", FEATURES.join(", "))).at(&without.origin));
+        }
+    }
     let zero_copy = draft.zero_copy_send.map_or(Some(256 << 10), |at| at.value);
     CoreSettings {
         cpus: draft.cpus.map_or_else(|| default_cpus(&allowed), |at| at.value),
@@ -121,6 +132,14 @@ fn resolve_portals(portals: Slot<Vec<Portal>>, mistakes: &mut Vec<Mistake>) -> O
     Some(portals.value.into_iter().map(|portal| At::new(portal, origin.clone())).collect())
 }
 
+fn check_admin_apart(node: &NodeConfig, portals: &[At<Portal>], mistakes: &mut Vec<Mistake>) {
+    let Some(admin) = &node.admin else { return };
+    if let Some(portal) = portals.iter().find(|portal| portal.value == Portal::Tcp(admin.address)) {
+        let cause = format!("the portal {} is the admin address too", admin.address);
+        mistakes.push(Wrong::new(cause, "give one of them another port").at(&portal.origin));
+    }
+}
+
 /// The portal of a node that names none and is handed none.
 pub fn default_portal() -> At<Portal> {
     At::new(Portal::Tcp(SocketAddr::from(([127, 0, 0, 1], NBD_PORT))), Origin::Default)
@@ -137,7 +156,7 @@ fn resolve_volumes(
             Err(mistake) => mistakes.push(mistake),
             Ok(volume) => match volumes.iter().find(|earlier| earlier.name == volume.name) {
                 Some(earlier) => {
-                    let cause = format!("volume `{}` is declared at {} too", volume.name, earlier.origin);
+                    let cause = format!("volume `{}` {} too", volume.name, earlier.origin.came_about());
                     mistakes.push(Wrong::new(cause, "rename or remove one of them").at(&volume.origin));
                 }
                 None => volumes.push(volume),

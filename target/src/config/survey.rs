@@ -122,8 +122,8 @@ pub fn backing_text(backing: &Backing) -> String {
 pub fn spec_of(volume: &Surveyed) -> VolumeSpec {
     let declaration = &volume.declaration;
     let (backing, cache) = match &volume.backing {
-        Backing::File { path, cache } => (absolute(path), Some(cache_name(*cache).to_owned())),
-        Backing::Block { path } | Backing::Nvme { path } => (absolute(path), None),
+        Backing::File { path, cache } => (path.clone(), Some(cache_name(*cache).to_owned())),
+        Backing::Block { path } | Backing::Nvme { path } => (path.clone(), None),
         Backing::Memory => (PathBuf::from("memory"), None),
     };
     let is_memory = volume.backing == Backing::Memory;
@@ -157,10 +157,6 @@ pub fn unseen(spec: &VolumeSpec) -> Surveyed {
         existing_bytes: None,
         identity: Identity::Missing(path),
     }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What kind a backing is.
@@ -295,7 +291,12 @@ fn check_existing_size(
                 declaration.name,
                 size_text(size.value)
             );
-            Err(Wrong::new(cause, "leave the size out to serve it as it is, or name another path"))
+            let as_it_is = "leave the size out to serve it as it is";
+            let remedy = match size.value > existing && kind == BackingKind::File {
+                true => format!("{as_it_is}, or grow it: truncate -s {} {shown}", size.value),
+                false => format!("{as_it_is}, or name another path"),
+            };
+            Err(Wrong::new(cause, remedy))
         }
         _ => Ok(()),
     }

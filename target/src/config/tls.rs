@@ -107,4 +107,28 @@ mod tests {
         let error = files.load().expect_err("no certificate").to_string();
         assert!(error.contains("server-cert.pem holds no certificate"), "{error}");
     }
+
+    fn write_pair(directory: &Path, name: &str) -> TlsFiles {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let (certificate, key) =
+            (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        TlsFiles { certificate, key, client_ca: None }
+    }
+
+    #[test]
+    fn a_certificate_loads_with_its_own_key_only() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (one, other) = (write_pair(directory.path(), "one"), write_pair(directory.path(), "other"));
+        one.load().expect("it fits");
+        TlsFiles { client_ca: Some(other.certificate.clone()), ..one.clone() }
+            .load()
+            .expect("with a client CA");
+        let error = TlsFiles { key: other.key.clone(), ..one.clone() }.load().expect_err("it does not fit");
+        assert!(error.to_string().contains("do not fit"), "{error}");
+        let error = TlsFiles { key: one.certificate.clone(), ..one.clone() }.load().expect_err("no key");
+        assert!(error.to_string().contains("the private key"), "{error}");
+        assert_ne!(one.fingerprint(), other.fingerprint());
+    }
 }

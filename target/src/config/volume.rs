@@ -215,6 +215,7 @@ impl VolumeDraft {
                 None => default_path(data_dir, &name.value).map_err(|wrong| wrong.at(&here))?,
             };
             let cache = self.cache.map(|cache| cache.value).unwrap_or_default();
+            let path = std::path::absolute(&path).unwrap_or(path);
             Place::Path { path, kind: self.kind.map(|kind| kind.value), cache }
         };
         Ok(Declaration {
@@ -360,7 +361,7 @@ mod tests {
         let Place::Path { path, .. } = declared("db,size=1G").expect("declared").place else {
             panic!("no path")
         };
-        assert_eq!(path, Path::new("data/db.img"));
+        assert!(path.is_absolute() && path.ends_with("data/db.img"), "{path:?}");
         assert!(declared("a b,size=1G").expect_err("no file name").contains("cannot be a file's"));
     }
 

@@ -65,6 +65,7 @@ struct Live {
 
 struct LivePortal {
     portal: Portal,
+    address: String,
     core: usize,
     _file: Option<SocketFile>,
 }

@@ -187,11 +187,11 @@ impl Node {
                 Err(fault) => report.failed.push(format!("portal {shown}: {fault}")),
             }
         }
-        for Bound { portal, listener, file } in bound {
+        for Bound { portal, address, listener, file } in bound {
             let core = core_for_portal(self.live().portals.len(), self.cores.len());
             report.changed.push(format!("portal {} is open", portal_text(&portal)));
             self.cores[core].send(Ask::Listen { portal: portal.clone(), listener });
-            self.live().portals.push(LivePortal { portal, core, _file: file });
+            self.live().portals.push(LivePortal { portal, address, core, _file: file });
         }
     }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{Live, LiveVolume, Node, Service};
+use super::{Live, LivePortal, LiveVolume, Node, Service};
 use crate::config::survey::{backing_kind, backing_text};
-use crate::config::values::{poll_name, portal_text, tls_name};
+use crate::config::values::{poll_name, tls_name};
 use crate::fault::{Fault, Kind};
 use crate::metrics::Scrape;
+use crate::settings::Portal;
 use crate::snapshot::{CoreSnapshot, OperationCounters, VolumeSnapshot};
 use crate::status::{
     ClientStatus, CoreStatus, Latency, NodeStatus, OperationStatus, PortalStatus, Status, TlsStatus,
@@ -54,7 +55,7 @@ impl Node {
         let live = self.live();
         Status {
             node: self.node_status(&live),
-            portals: live.portals.iter().map(|portal| portal_status(&portal.portal)).collect(),
+            portals: live.portals.iter().map(portal_status).collect(),
             tls: TlsStatus {
                 mode: tls_name(live.nbd.tls).to_owned(),
                 certificate: live.tls_files.as_ref().map(|files| files.certificate.clone()),
@@ -163,8 +164,9 @@ pub(super) fn unknown_volume(name: &str) -> Fault {
     Fault::new(Kind::NotFound, format!("there is no volume `{name}`; list them with `ringsan volume ls`"))
 }
 
-fn portal_status(portal: &crate::settings::Portal) -> PortalStatus {
-    PortalStatus { address: portal_text(portal), protocol: "nbd".to_owned() }
+fn portal_status(portal: &LivePortal) -> PortalStatus {
+    let inherited = matches!(portal.portal, Portal::Inherited(_));
+    PortalStatus { address: portal.address.clone(), protocol: "nbd".to_owned(), inherited }
 }
 
 fn find<'s>(snapshots: &'s [CoreSnapshot], volume: &LiveVolume) -> Option<&'s VolumeSnapshot> {

@@ -246,10 +246,10 @@ fn listen(cores: &[CoreHandle], bound: Vec<Bound>, live: &mut Live) {
     for core in cores {
         core.send(Ask::Directory(directory.clone()));
     }
-    for Bound { portal, listener, file } in bound {
+    for Bound { portal, address, listener, file } in bound {
         let core = core_for_portal(live.portals.len(), cores.len());
         cores[core].send(Ask::Listen { portal: portal.clone(), listener });
-        live.portals.push(LivePortal { portal, core, _file: file });
+        live.portals.push(LivePortal { portal, address, core, _file: file });
     }
 }
 

@@ -66,9 +66,9 @@ impl Node {
         let volume = self.find(name)?;
         if let Some(size) = volume.declaration.size.as_ref().filter(|size| is_declared(&size.origin)) {
             let context = format!(
-                "the size of volume `{name}` is declared at {}; change it there and run `ringsan reload`, or \
-                 remove it there, reload, and resize again",
-                size.origin
+                "the size of volume `{name}` {}; change it there and run `ringsan reload`, or remove it there, \
+                 reload, and resize again",
+                size.origin.came_about()
             );
             return Err(Fault::new(Kind::Conflict, context));
         }
@@ -89,8 +89,8 @@ impl Node {
         let volume = self.find(name)?;
         if is_declared(&volume.declaration.origin) {
             let context = format!(
-                "volume `{name}` is declared at {}; remove it there and run `ringsan reload`",
-                volume.declaration.origin
+                "volume `{name}` {}; remove it there and run `ringsan reload`",
+                volume.declaration.origin.came_about()
             );
             return Err(Fault::new(Kind::Conflict, context));
         }
@@ -122,10 +122,8 @@ impl Node {
             .declare(data_dir)
             .map_err(|mistake| invalid(format!("{}; {}", mistake.cause, mistake.remedy)))?;
         if let Some(other) = live.volumes.get(&declaration.name) {
-            let context = format!(
-                "there is a volume `{}` already, declared at {}",
-                declaration.name, other.declaration.origin
-            );
+            let origin = other.declaration.origin.came_about();
+            let context = format!("the name `{}` is taken: that volume {origin}", declaration.name);
             return Err(Fault::new(Kind::Conflict, format!("{context}; choose another name")));
         }
         let found = survey::survey(&declaration, data_dir).map_err(|wrong| invalid(wrong.to_string()))?;
