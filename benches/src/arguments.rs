@@ -30,7 +30,13 @@ enum Command {
     Load(LoadArguments),
     /// The echo server that no target can beat (started by `compare`).
     #[command(hide = true)]
-    Floor { portal: SocketAddr, request_payload: usize, reply_payload: usize, connections: usize },
+    Floor {
+        portal: SocketAddr,
+        request_payload: usize,
+        reply_payload: usize,
+        #[arg(long)]
+        many: bool,
+    },
 }
 
 #[derive(Args)]
@@ -41,6 +47,9 @@ struct CompareArguments {
     /// Length of each sample.
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     seconds: f64,
+    /// How long to wait for a quiet moment before each sample.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    patience: f64,
     /// Three short rounds: to see that it works, not to quote.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
@@ -127,10 +136,10 @@ impl Arguments {
         match self.command {
             Command::Compare(arguments) => arguments.run(),
             Command::Load(arguments) => arguments.run(),
-            Command::Floor { portal, request_payload, reply_payload, connections } => {
+            Command::Floor { portal, request_payload, reply_payload, many } => {
                 let listener =
                     TcpListener::bind(portal).with_context(|| format!("cannot listen on {portal}"))?;
-                floor::serve(&listener, floor::Echo { request_payload, reply_payload, connections })
+                floor::serve(&listener, floor::Echo { request_payload, reply_payload, many })
             }
         }
     }
@@ -159,7 +168,13 @@ impl CompareArguments {
         } else {
             (self.rounds as usize, seconds(self.seconds)?, Duration::from_millis(300))
         };
-        let method = Method { server_cpu: self.server_cpu, client_cpu: self.client_cpu, sample, warm_up };
+        let method = Method {
+            server_cpu: self.server_cpu,
+            client_cpu: self.client_cpu,
+            sample,
+            warm_up,
+            patience: seconds(self.patience)?,
+        };
         Ok(Plan {
             method,
             rounds,
@@ -215,7 +230,7 @@ impl LoadArguments {
 }
 
 fn seconds(seconds: f64) -> Result<Duration> {
-    let duration = Duration::try_from_secs_f64(seconds).context("--seconds wants a number above 0")?;
-    ensure!(!duration.is_zero(), "--seconds wants a number above 0");
+    let duration = Duration::try_from_secs_f64(seconds).context("a time is a number of seconds")?;
+    ensure!(!duration.is_zero(), "a time of 0 seconds is too short");
     Ok(duration)
 }

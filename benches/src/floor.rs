@@ -26,15 +26,15 @@ const INBOX_BYTES: usize = 256 << 10;
 const OUTBOX_BYTES: usize = 2 << 20;
 const COOKIE: Range<usize> = 8..16;
 
-/// What the floor answers, and on how many connections at once.
+/// What the floor answers, and to how many clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
     /// Bytes that follow each request.
     pub request_payload: usize,
     /// Bytes that follow each reply.
     pub reply_payload: usize,
-    /// Connections that make up one session.
-    pub connections: usize,
+    /// Several clients at once, which costs a poll(2) in each turn.
+    pub many: bool,
 }
 
 impl Echo {
@@ -45,36 +45,62 @@ impl Echo {
             100 => (load.block_bytes as usize, 0),
             _ => return None,
         };
-        Some(Echo { request_payload, reply_payload, connections: load.connections })
+        Some(Echo { request_payload, reply_payload, many: load.connections > 1 })
     }
 }
 
 /// Serves one session after the other, for ever.
 pub fn serve(listener: &TcpListener, echo: Echo) -> Result<()> {
     loop {
-        if let Err(error) = session(listener, echo) {
+        let served = if echo.many { serve_many(listener, echo) } else { serve_one(listener, echo) };
+        if let Err(error) = served {
             eprintln!("floor: {error:#}");
         }
     }
 }
 
-/// Accepts the connections of one session and echoes until the client leaves.
-pub fn session(listener: &TcpListener, echo: Echo) -> Result<()> {
-    let mut clients = Vec::with_capacity(echo.connections);
-    while clients.len() < echo.connections {
-        let (mut stream, _) = listener.accept().context("cannot accept")?;
-        stream.set_nodelay(true)?;
-        if negotiate(&mut stream)? {
-            clients.push(Client::new(stream, echo));
+/// Accepts one client and echoes until it leaves.
+pub fn serve_one(listener: &TcpListener, echo: Echo) -> Result<()> {
+    let mut inbox = vec![0; INBOX_BYTES];
+    if let Some(mut client) = accept(listener, echo)? {
+        while client.echo(&mut inbox)? {}
+    }
+    Ok(())
+}
+
+/// Accepts clients and echoes until the last one has left.
+pub fn serve_many(listener: &TcpListener, echo: Echo) -> Result<()> {
+    let mut inbox = vec![0; INBOX_BYTES];
+    let mut clients = Vec::from_iter(accept(listener, echo)?);
+    while !clients.is_empty() {
+        let (knocks, ready) = await_any(listener, &clients)?;
+        for place in (0..clients.len()).rev().filter(|place| ready[*place]) {
+            if !clients[place].echo(&mut inbox)? {
+                clients.swap_remove(place);
+            }
+        }
+        if knocks {
+            clients.extend(accept(listener, echo)?);
         }
     }
-    let mut inbox = vec![0; INBOX_BYTES];
-    if let [client] = clients.as_mut_slice() {
-        while client.echo(&mut inbox)? {}
-        return Ok(());
-    }
-    while echo_ready(&mut clients, &mut inbox)? {}
     Ok(())
+}
+
+/// Whether somebody wants to come in, and which clients have sent something or left.
+fn await_any(listener: &TcpListener, clients: &[Client]) -> Result<(bool, Vec<bool>)> {
+    let sockets = clients.iter().map(|client| client.stream.as_fd());
+    let all = [listener.as_fd()].into_iter().chain(sockets);
+    let mut all: Vec<PollFd> = all.map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
+    poll(&mut all, PollTimeout::NONE)?;
+    let mut ready = all.iter().map(|socket| socket.any().unwrap_or(true));
+    Ok((ready.next().expect("the listener is the first"), ready.collect()))
+}
+
+/// `None` when the client went away, as one does that only looks whether the server is there.
+fn accept(listener: &TcpListener, echo: Echo) -> Result<Option<Client>> {
+    let (mut stream, _) = listener.accept().context("cannot accept")?;
+    stream.set_nodelay(true)?;
+    Ok(negotiate(&mut stream)?.then(|| Client::new(stream, echo)))
 }
 
 /// `false` when the client went away, as one does that only looks whether the server is there.
@@ -118,19 +144,6 @@ fn export() -> ExportInfo {
         payload_max: 32 << 20,
         offers_allocation: false,
     }
-}
-
-fn echo_ready(clients: &mut [Client], inbox: &mut [u8]) -> Result<bool> {
-    let fds = clients.iter().map(|client| PollFd::new(client.stream.as_fd(), PollFlags::POLLIN));
-    let mut fds: Vec<PollFd> = fds.collect();
-    poll(&mut fds, PollTimeout::NONE)?;
-    let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-    for (client, _) in clients.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-        if !client.echo(inbox)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// One connection: the place in its stream of requests, and replies made up beforehand but for their cookies.
@@ -219,7 +232,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let endpoint = Endpoint::Tcp(listener.local_addr().expect("bound"));
         let echo = Echo::of(load).expect("the load has a floor");
-        let server = std::thread::spawn(move || session(&listener, echo));
+        let server = std::thread::spawn(move || {
+            if echo.many { serve_many(&listener, echo) } else { serve_one(&listener, echo) }
+        });
         let address = Address { endpoint, export: EXPORT.into() };
         let mut generator = Generator::open(&address, load).expect("the floor is there");
         let figures = generator.run(Until::Requests(requests)).expect("the floor answers");

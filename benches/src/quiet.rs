@@ -5,11 +5,15 @@
 //! Rule: a sample that strangers touched is flagged or taken again, never silently kept.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::process::{self, ticks};
+
+/// Long against the hundredths of a second in which the kernel tells idle time.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One moment of the cores that we measure on.
 pub struct Watch {
@@ -33,6 +37,18 @@ impl Watch {
         let kernel_threads = (kernel_threads()?.saturating_sub(self.kernel_threads)).as_secs_f64();
         let busy = elapsed * self.cpus.len() as f64 - idle;
         Ok(((busy - ours.as_secs_f64() - kernel_threads) / elapsed).max(0.0))
+    }
+}
+
+/// Waits until strangers leave `cpus` alone, at most for `patience`; we ourselves must be idle.
+pub fn await_quiet(cpus: &[usize], strangers_max: f64, patience: Duration) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let watch = Watch::begin(cpus)?;
+        sleep(LOOK);
+        if watch.strangers(Duration::ZERO)? <= strangers_max || began.elapsed() > patience {
+            return Ok(());
+        }
     }
 }
 

@@ -165,5 +165,7 @@ fn sentence(verdict: &Verdict) -> String {
 }
 
 fn value(value: Option<Spread>) -> String {
-    value.map_or("–".into(), |value| format!("{:.2} ({:.2}–{:.2})", value.median, value.low, value.high))
+    let Some(Spread { median, low, high }) = value else { return "–".into() };
+    let digits = if median.abs() < 0.1 { 3 } else { 2 };
+    format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
 }

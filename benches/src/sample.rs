@@ -12,7 +12,7 @@ use crate::fio;
 use crate::generator::{Generator, Until};
 use crate::load::{Load, Sending};
 use crate::process;
-use crate::quiet::Watch;
+use crate::quiet::{Watch, await_quiet};
 use crate::server::Server;
 use crate::tally::{Figures, Latency};
 
@@ -99,6 +99,8 @@ pub struct Method {
     pub sample: Duration,
     /// Load before the sample begins.
     pub warm_up: Duration,
+    /// How long to wait for a quiet moment before each sample.
+    pub patience: Duration,
 }
 
 impl Method {
@@ -122,6 +124,10 @@ impl Method {
         self.cleanest(|| self.observe(load, process::cpu_of_children, || fio::local(backing, load, self)))
     }
 
+    fn cpus(&self) -> [usize; 2] {
+        [self.server_cpu, self.client_cpu]
+    }
+
     fn generate(&self, server: &Server, load: &Load) -> Result<Sample> {
         let mut generator = Generator::open(&server.address, load)?;
         generator.run(Until::Elapsed(self.warm_up))?;
@@ -135,7 +141,7 @@ impl Method {
         server_cpu: impl Fn() -> Result<Duration>,
         run: impl FnOnce() -> Result<Figures>,
     ) -> Result<Sample> {
-        let watch = Watch::begin(&[self.server_cpu, self.client_cpu])?;
+        let watch = Watch::begin(&self.cpus())?;
         let (ours, served) = (process::cpu_of_this_and_children()?, server_cpu()?);
         let figures = run()?;
         let served = server_cpu()? - served;
@@ -145,6 +151,10 @@ impl Method {
 
     /// The sample with the fewest strangers among some tries, which end with the first clean one.
     fn cleanest(&self, take: impl Fn() -> Result<Sample>) -> Result<Sample> {
+        let take = || {
+            await_quiet(&self.cpus(), STRANGERS_MAX, self.patience)?;
+            take()
+        };
         let mut best = take()?;
         for _ in 1..TRIES {
             if best.is_clean() {
