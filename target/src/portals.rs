@@ -55,7 +55,8 @@ pub fn bind(portal: &Portal, others: &[Portal]) -> Result<Bound, Fault> {
             return Err(Fault::new(Kind::Invalid, "a portal of systemd is handed over, not bound"));
         }
     };
-    Ok(Bound { portal: portal.clone(), address: portal_text(portal), listener, file })
+    let address = local_address(&listener).unwrap_or_else(|| portal_text(portal));
+    Ok(Bound { portal: portal.clone(), address, listener, file })
 }
 
 /// Binds the admin API's address.

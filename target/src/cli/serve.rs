@@ -222,7 +222,7 @@ fn raise_limits() {
 async fn serve(read_config: ReadConfig, inherited: Vec<portals::Bound>) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let node::Started { node, cores, admin } = node::start(read_config, inherited).await?;
-    if let Some((_, listener)) = admin {
+    if let Some(listener) = admin {
         tokio::spawn(crate::admin::serve(node.clone(), listener));
     }
     let status = node.status(None).await.map_err(|fault| Failure::Error(fault.to_string()))?;

@@ -133,7 +133,7 @@ fn resolve_portals(portals: Slot<Vec<Portal>>, mistakes: &mut Vec<Mistake>) -> O
 }
 
 fn check_admin_apart(node: &NodeConfig, portals: &[At<Portal>], mistakes: &mut Vec<Mistake>) {
-    let Some(admin) = &node.admin else { return };
+    let Some(admin) = node.admin.as_ref().filter(|admin| admin.address.port() != 0) else { return };
     if let Some(portal) = portals.iter().find(|portal| portal.value == Portal::Tcp(admin.address)) {
         let cause = format!("the portal {} is the admin address too", admin.address);
         mistakes.push(Wrong::new(cause, "give one of them another port").at(&portal.origin));

@@ -202,7 +202,9 @@ fn missing(
     made: &Path,
 ) -> Result<Surveyed, Wrong> {
     let shown = path.display();
-    if path.starts_with("/dev") || said.is_some_and(|said| said != BackingKind::File) {
+    // A slip in a device's name must not become a file in memory; /dev/shm is there for files.
+    let is_for_devices = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    if is_for_devices || said.is_some_and(|said| said != BackingKind::File) {
         return Err(Wrong::new(
             format!("there is no device {shown}"),
             "list the devices with `lsblk` or `nvme list`",

@@ -11,6 +11,7 @@ mod stop;
 mod volumes;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ struct Live {
     nbd: Arc<NbdSettings>,
     tls_files: Option<TlsFiles>,
     tls_fingerprint: Vec<u8>,
+    /// Where the admin API listens, its port told by the kernel if it was 0.
+    admin_address: Option<SocketAddr>,
     portals: Vec<LivePortal>,
     volumes: BTreeMap<String, LiveVolume>,
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::start::{StartError, record_of};
 use super::volumes::is_declared;
 use super::{ANSWER_TIME, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
-use crate::config::Config;
 use crate::config::mistake::{Mistake, Wrong};
 use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed, backing_text};
 use crate::config::units::size_text;
 use crate::config::values::portal_text;
 use crate::config::volume::Declaration;
+use crate::config::{Config, NodeConfig};
 use crate::fault::Fault;
 use crate::message::Ask;
 use crate::placement::core_for_portal;
@@ -108,8 +108,8 @@ impl Node {
         note(config.cores != self.core_settings, "[cores]");
         note(config.node.name != live.node.name, "the node's name");
         note(config.node.state_dir != live.node.state_dir, "the state directory");
-        let address = |admin: &Option<crate::config::AdminConfig>| admin.as_ref().map(|admin| admin.address);
-        note(address(&config.node.admin) != address(&live.node.admin), "the admin address");
+        let address = |node: &NodeConfig| node.admin.as_ref().map(|admin| admin.address);
+        note(address(&config.node) != address(&live.node), "the admin address");
     }
 
     async fn apply_volumes(&self, plan: Plan, state: &mut State, report: &mut ReloadReport) {
@@ -203,20 +203,22 @@ impl Node {
         if config.tls_fingerprint != live.tls_fingerprint {
             report.changed.push("the TLS certificates, for new clients".to_owned());
         }
-        let token =
-            |node: &crate::config::NodeConfig| node.admin.as_ref().and_then(|admin| admin.token.clone());
-        if token(&config.node) != token(&live.node) && config.node.admin.is_some() {
-            report.changed.push("the admin token".to_owned());
-        }
         live.nbd = Arc::new(config.nbd);
         live.tls_files = config.tls_files;
         live.tls_fingerprint = config.tls_fingerprint;
         live.files = config.files;
-        let (admin, name, state_dir) =
-            (live.node.admin.take(), live.node.name.clone(), live.node.state_dir.clone());
-        let new_token = token(&config.node);
-        live.node = crate::config::NodeConfig { name, state_dir, admin: None, ..config.node };
-        live.node.admin = admin.map(|admin| crate::config::AdminConfig { token: new_token, ..admin });
+        adopt_token(&mut live, &config.node, report);
+        live.node.data_dir = config.node.data_dir;
+        live.node.stop_timeout = config.node.stop_timeout;
+    }
+}
+
+/// Takes a new token over. None at all is only taken over where nobody but this machine can reach the API.
+fn adopt_token(live: &mut Live, config: &NodeConfig, report: &mut ReloadReport) {
+    let (Some(admin), Some(wanted)) = (&mut live.node.admin, &config.admin) else { return };
+    if admin.token != wanted.token && (wanted.token.is_some() || admin.address.ip().is_loopback()) {
+        admin.token = wanted.token.clone();
+        report.changed.push("the admin token".to_owned());
     }
 }
 

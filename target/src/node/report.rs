@@ -79,7 +79,7 @@ impl Node {
             config_files: live.files.clone(),
             data_dir: live.node.data_dir.clone(),
             state_dir: live.node.state_dir.clone(),
-            admin: live.node.admin.as_ref().map(|admin| admin.address),
+            admin: live.admin_address,
         }
     }
 

@@ -6,21 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::TcpListener;
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{
     ATTACH_TIME, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
 };
+use crate::config::Config;
 use crate::config::mistake::{Mistake, Wrong};
 use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed};
 use crate::config::volume::VolumeDraft;
-use crate::config::{AdminConfig, Config};
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::message::Ask;
 use crate::placement::{core_for_portal, core_for_volume};
 use crate::portals::{self, Bound};
@@ -29,6 +30,9 @@ use crate::settings::Portal;
 use crate::state::{Owner, Record, State};
 use crate::store;
 use crate::undo::Undo;
+
+/// How long a process that has ended may hold what we need.
+const HELD_TIME: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub struct Started {
     /// Its threads.
     pub cores: Cores,
     /// Where the admin API is to be served.
-    pub admin: Option<(AdminConfig, TcpListener)>,
+    pub admin: Option<TcpListener>,
 }
 
 /// Starts a node; `inherited` are the portals that systemd handed over.
@@ -54,17 +58,20 @@ pub async fn start(read_config: ReadConfig, inherited: Vec<Bound>) -> Result<Sta
     let config = read_config()?;
     let surveyed = config.survey()?;
     let mut undo = Undo::default();
-    let bound = bind_portals(&config, inherited)?;
+    let bound = bind_portals(&config, inherited).await?;
     let admin = bind_admin(&config)?;
+    let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     let cores = Cores::start(&config.cores)?;
-    match assemble(read_config, config, surveyed, bound, cores.handles().to_vec(), &mut undo).await {
+    match assemble(read_config, config, surveyed, bound, cores.handles().to_vec(), admin_address, &mut undo)
+        .await
+    {
         Ok(node) => {
             undo.keep();
             Ok(Started { node, cores, admin })
         }
         Err(error) => {
             let handles = cores.handles().to_vec();
-            super::stop::stop_cores(&handles, std::time::Duration::from_secs(1)).await;
+            super::stop::stop_cores(&handles, Duration::from_secs(1)).await;
             blocking(move || cores.join()).await;
             Err(error)
         }
@@ -77,6 +84,7 @@ async fn assemble(
     surveyed: Vec<Surveyed>,
     bound: Vec<Bound>,
     cores: Vec<CoreHandle>,
+    admin_address: Option<SocketAddr>,
     undo: &mut Undo,
 ) -> Result<Arc<Node>, StartError> {
     let mut state = State::open(&config.node.state_dir, undo)?;
@@ -89,6 +97,7 @@ async fn assemble(
         nbd: Arc::new(config.nbd),
         tls_files: config.tls_files,
         tls_fingerprint: config.tls_fingerprint,
+        admin_address,
         portals: Vec::new(),
         volumes: BTreeMap::new(),
     };
@@ -119,7 +128,7 @@ async fn assemble(
     Ok(Arc::new(node))
 }
 
-fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
+async fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
     let wanted = match &config.portals {
         None if !inherited.is_empty() => Vec::new(),
         None => vec![default_portal()],
@@ -127,14 +136,14 @@ fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>
     };
     let all: Vec<Portal> = wanted.iter().map(|at| at.value.clone()).collect();
     for portal in &all {
-        inherited.push(portals::bind(portal, &all)?);
+        inherited.push(patiently(|| ready(portals::bind(portal, &all))).await?);
     }
     Ok(inherited)
 }
 
-fn bind_admin(config: &Config) -> Result<Option<(AdminConfig, TcpListener)>, StartError> {
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let Some(admin) = &config.node.admin else { return Ok(None) };
-    Ok(Some((admin.clone(), portals::bind_admin(admin.address)?)))
+    Ok(Some(portals::bind_admin(admin.address)?))
 }
 
 /// A record, and what became of its backing, or why it cannot be served.
@@ -188,7 +197,7 @@ fn make_file(volume: &Surveyed, uuid: Uuid, undo: &mut Undo) -> Result<(), Fault
     };
     store::create(&settings_of(volume, uuid))?;
     undo.note_file(path);
-    tracing::info!(volume = volume.declaration.name, path = %path.display(), bytes = size, "made a sparse file");
+    tracing::debug!(volume = volume.declaration.name, path = %path.display(), bytes = size, "made a sparse file");
     Ok(())
 }
 
@@ -212,10 +221,27 @@ pub(super) async fn attach(
     uuid: Uuid,
 ) -> Result<Service, Fault> {
     let settings = Arc::new(settings_of(volume, uuid));
-    let to_open = settings.clone();
-    let opened = blocking(move || store::open(&to_open)).await?;
+    let open = || {
+        let settings = settings.clone();
+        blocking(move || store::open(&settings))
+    };
+    let opened = patiently(open).await?;
     let facts = ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, reply }).await??;
     Ok(Service::Serving { core, facts })
+}
+
+/// Tries again for a while what another process holds: one that has just ended may hold its files and ports
+/// a little longer, since the kernel takes io_uring's rings apart after the exit.
+async fn patiently<T, A: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -> A) -> Result<T, Fault> {
+    let deadline = Instant::now() + HELD_TIME;
+    loop {
+        match attempt().await {
+            Err(fault) if fault.kind() == Kind::Conflict && Instant::now() < deadline => {
+                tokio::time::sleep(HELD_TIME / 40).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Brings a volume of the admin API back; one that cannot be does not keep the others from it.
