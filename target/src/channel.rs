@@ -28,6 +28,16 @@ pub struct Channel {
     zero_copy_bytes: usize,
 }
 
+/// A channel on its way to another core.
+pub struct Parts {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// TLS, where it is in use.
+    pub tls: Option<Box<ServerConnection>>,
+    /// Decrypted bytes that nobody has taken yet.
+    pub plaintext: Vec<u8>,
+}
+
 struct Tls {
     connection: Box<ServerConnection>,
     /// Ciphertext that rustls has not taken yet, and how much of it has been.
@@ -54,16 +64,16 @@ impl Channel {
     }
 
     /// Takes the stream apart for another core: its socket, TLS state, and the plaintext already here.
-    pub fn into_parts(self) -> Result<(OwnedFd, Option<Box<ServerConnection>>, Vec<u8>), Fault> {
-        let context = || "cannot hand a client to its core".to_string();
-        let socket = self.socket.as_fd().try_clone_to_owned().map_err(|error| Fault::io(context(), error))?;
-        let Some(tls) = self.tls else { return Ok((socket, None, Vec::new())) };
+    pub fn into_parts(self) -> Result<Parts, Fault> {
+        let socket = self.socket.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|error| Fault::io("cannot hand a client to its core", error))?;
+        let Some(tls) = self.tls else { return Ok(Parts { socket, tls: None, plaintext: Vec::new() }) };
         let mut plaintext = Vec::new();
         let mut tls = Rc::into_inner(tls).expect("nobody else uses a channel that moves").into_inner();
         loop {
             let _ = tls.connection.reader().read_to_end(&mut plaintext);
             if !tls.feed()? {
-                return Ok((socket, Some(tls.connection), plaintext));
+                return Ok(Parts { socket, tls: Some(tls.connection), plaintext });
             }
         }
     }

@@ -16,7 +16,7 @@ use reactor::sync::WaitList;
 use reactor::{Core, Handle, io as verbs};
 use uuid::Uuid;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::outbox::Outbox;
 use crate::snapshot::ClientSnapshot;
 
@@ -38,6 +38,18 @@ pub enum DropReason {
     VolumeGone,
     Resources,
     Stopped,
+}
+
+impl DropReason {
+    /// What an operator may want to know about it.
+    fn remedy(self) -> &'static str {
+        match self {
+            DropReason::HandshakeTimeout => "it did not negotiate in time (nbd.handshake_timeout)",
+            DropReason::Stalled => "it took no data for too long (nbd.stall_timeout)",
+            DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
+            _ => "the connection was ended",
+        }
+    }
 }
 
 const REASONS: [&str; 8] = [
@@ -206,6 +218,14 @@ impl Clients {
         let mut all = self.all.borrow_mut();
         all.retain(|client| client.strong_count() > 0);
         all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A client's stream has ended: counted, if it was we who ended it.
+    pub fn left(&self, client: &Client) {
+        if let Some(reason) = client.reason() {
+            let fault = Fault::new(Kind::Disconnected, reason.remedy());
+            self.dropped(reason, client.address(), &fault);
+        }
     }
 
     /// Counts a client that had to go, and says so in one line.

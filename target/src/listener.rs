@@ -9,7 +9,7 @@ use reactor::{Handle, io as verbs};
 
 use crate::clients::{DropReason, Place};
 use crate::fault::{Fault, Kind};
-use crate::serve_core::Node;
+use crate::serve_core::ServingCore;
 use crate::serve_nbd;
 use crate::settings::Portal;
 
@@ -17,20 +17,20 @@ use crate::settings::Portal;
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Accepts until the listening socket is shut down.
-pub async fn listen(node: Rc<Node>, portal: Portal, listener: Handle) {
+pub async fn listen(here: Rc<ServingCore>, portal: Portal, listener: Handle) {
     loop {
         match verbs::accept(&listener).await {
-            Ok(socket) => welcome(&node, socket),
+            Ok(socket) => welcome(&here, socket),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL | libc::EBADF | libc::ECANCELED) => return,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    if node.clients().may_log() {
+                    if here.clients().may_log() {
                         tracing::warn!(
                             ?portal,
                             "cannot accept: {error}; raise the limits (ulimit -n), or connections_max is too high"
                         );
                     }
-                    verbs::sleep(node.core(), BREATH).await;
+                    verbs::sleep(here.core(), BREATH).await;
                 }
                 // The client has gone again, or the network had a hiccup: accept(2), "Error handling".
                 _ => {}
@@ -39,12 +39,12 @@ pub async fn listen(node: Rc<Node>, portal: Portal, listener: Handle) {
     }
 }
 
-fn welcome(node: &Rc<Node>, socket: OwnedFd) {
-    match Place::take(node.places(), node.directory_nbd(|nbd| nbd.connections_max)) {
-        Some(place) => node.core().spawn(serve_nbd::serve(node.clone(), socket, place)),
+fn welcome(here: &Rc<ServingCore>, socket: OwnedFd) {
+    match Place::take(here.places(), here.directory_nbd(|nbd| nbd.connections_max)) {
+        Some(place) => here.core().spawn(serve_nbd::serve(here.clone(), socket, place)),
         None => {
             let fault = Fault::new(Kind::Resources, "all places are taken (nbd.connections_max)");
-            node.clients().dropped(DropReason::Limit, None, &fault);
+            here.clients().dropped(DropReason::Limit, None, &fault);
         }
     }
 }

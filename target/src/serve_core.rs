@@ -60,8 +60,8 @@ impl Cores {
         for (index, &cpu) in settings.cpus.iter().enumerate() {
             let (peers, places, node_settings) = (peers.clone(), places.clone(), settings.clone());
             let started = cores::start(core_settings(settings, cpu), move |core, inbox| {
-                let node = Node::new(core, index, cpu, peers, places, &node_settings);
-                node.run(inbox)
+                let here = ServingCore::new(core, index, cpu, peers, places, &node_settings);
+                here.run(inbox)
             });
             let (sender, thread) =
                 started.map_err(|error| Fault::io(format!("cannot start the core on CPU {cpu}"), error))?;
@@ -99,8 +99,8 @@ fn core_settings(settings: &CoreSettings, cpu: usize) -> cores::CoreSettings {
     cores::CoreSettings { cpu, idle, drain: DRAIN, uring }
 }
 
-/// What the tasks of one core share.
-pub struct Node {
+/// What the tasks of one core share: its part of the node.
+pub struct ServingCore {
     core: Core,
     index: usize,
     cpu: usize,
@@ -117,7 +117,7 @@ pub struct Node {
     holders: Cell<usize>,
 }
 
-impl Node {
+impl ServingCore {
     fn new(
         core: Core,
         index: usize,
@@ -125,10 +125,10 @@ impl Node {
         peers: Arc<OnceLock<Vec<CoreHandle>>>,
         places: Arc<AtomicUsize>,
         settings: &CoreSettings,
-    ) -> Rc<Node> {
+    ) -> Rc<ServingCore> {
         let clients = Clients::default();
         clients.set_core(&core);
-        Rc::new(Node {
+        Rc::new(ServingCore {
             core,
             index,
             cpu,
@@ -250,9 +250,9 @@ impl Node {
                 let _ = reply.send(self.known(uuid).and_then(|volume| volume.set_size(size_bytes)));
             }
             Ask::RemoveVolume { uuid, grace, reply } => {
-                let node = self.clone();
+                let here = self.clone();
                 self.core.spawn(async move {
-                    let _ = reply.send(node.remove_volume(uuid, grace).await);
+                    let _ = reply.send(here.remove_volume(uuid, grace).await);
                 });
             }
             Ask::Directory(directory) => self.set_directory(directory),

@@ -17,104 +17,95 @@ use socket2::SockRef;
 use uuid::Uuid;
 use wire::nbd::handshake::Agreed;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Parts};
 use crate::clients::{Client, DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::message::Ask;
-use crate::serve_core::Node;
+use crate::serve_core::ServingCore;
 
 use connection::Connection;
-use negotiate::Outcome;
+use negotiate::Negotiated;
 pub use negotiate::export_table;
 
 /// A negotiated client on its way to its volume's core.
 pub struct Handover {
-    socket: OwnedFd,
-    tls: Option<Box<rustls::ServerConnection>>,
-    /// Bytes of the session that have already been received.
-    leftover: Vec<u8>,
-    agreed: Agreed,
-    uuid: Uuid,
-    address: Option<SocketAddr>,
+    parts: Parts,
+    session: Session,
     place: Place,
 }
 
+/// What a client has agreed on.
+struct Session {
+    agreed: Agreed,
+    uuid: Uuid,
+    /// Bytes of the transmission phase that have already been received.
+    leftover: Vec<u8>,
+}
+
 /// Serves a client that has just been accepted.
-pub async fn serve(node: Rc<Node>, socket: OwnedFd, place: Place) {
+pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
     let address = SockRef::from(&socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket());
     prepare(&socket, address);
-    let channel = Channel::new(node.core(), socket, address, node.zero_copy_bytes());
-    let client = node.clients().enter(channel.socket(), address, node.handshake_deadline());
-    match negotiate::negotiate(&node, channel, address).await {
-        Ok(Outcome::Agreed { channel, leftover, agreed, entry }) => {
-            let here = entry.core == node.index();
-            if here {
-                client.named(&agreed.export.name, agreed.tls);
-                transmit(&node, client, channel, leftover, agreed, entry.settings.uuid).await;
+    let channel = Channel::new(here.core(), socket, address, here.zero_copy_bytes());
+    let client = here.clients().enter(channel.socket(), address, here.handshake_deadline());
+    match negotiate::negotiate(&here, channel, address).await {
+        Ok(Some(Negotiated { channel, leftover, agreed, entry })) => {
+            let session = Session { agreed, uuid: entry.settings.uuid, leftover };
+            if entry.core == here.index() {
+                transmit(&here, client, channel, session).await;
             } else {
                 drop(client);
-                let uuid = entry.settings.uuid;
-                hand_over(&node, entry.core, channel, leftover, agreed, uuid, address, place);
+                hand_over(&here, entry.core, channel, session, address, place);
             }
         }
-        Ok(Outcome::Left) => {}
-        Err(fault) => node.clients().dropped(client.reason().unwrap_or(reason(&fault)), address, &fault),
+        Ok(None) => here.clients().left(&client),
+        Err(fault) => here.clients().dropped(client.reason().unwrap_or(reason(&fault)), address, &fault),
     }
 }
 
 /// Serves a client that negotiated on another core.
-pub async fn resume(node: Rc<Node>, handover: Handover) {
-    let Handover { socket, tls, leftover, agreed, uuid, address, place } = handover;
-    let channel = Channel::new(node.core(), socket, address, node.zero_copy_bytes()).resume(tls);
-    let client = node.clients().enter(channel.socket(), address, None);
-    client.named(&agreed.export.name, agreed.tls);
-    transmit(&node, client, channel, leftover, agreed, uuid).await;
+pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
+    let Handover { parts, mut session, place } = handover;
+    session.leftover.extend_from_slice(&parts.plaintext);
+    let address =
+        SockRef::from(&parts.socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket());
+    let channel = Channel::new(here.core(), parts.socket, address, here.zero_copy_bytes()).resume(parts.tls);
+    let client = here.clients().enter(channel.socket(), address, None);
+    transmit(&here, client, channel, session).await;
     drop(place);
 }
 
-async fn transmit(
-    node: &Rc<Node>,
-    client: Rc<Client>,
-    channel: Channel,
-    leftover: Vec<u8>,
-    agreed: Agreed,
-    uuid: Uuid,
-) {
+async fn transmit(here: &Rc<ServingCore>, client: Rc<Client>, channel: Channel, session: Session) {
+    let Session { agreed, uuid, leftover } = session;
     let address = client.address();
-    let Some(volume) = node.volume(uuid) else {
+    client.named(&agreed.export.name, agreed.tls);
+    let Some(volume) = here.volume(uuid) else {
         let fault =
             Fault::new(Kind::NotFound, format!("volume {} has just been removed", agreed.export.name));
-        node.clients().dropped(DropReason::VolumeGone, address, &fault);
+        here.clients().dropped(DropReason::VolumeGone, address, &fault);
         return;
     };
-    let connection = Connection::new(node.clone(), client.clone(), channel, volume, agreed);
-    if let Err(fault) = commands::serve(&connection, leftover).await {
+    let connection = Connection::new(here.clone(), client.clone(), channel, volume, agreed);
+    match commands::serve(&connection, leftover).await {
         // A client that just goes away is nothing to report.
-        if fault.kind() != Kind::Disconnected || client.reason().is_some() {
-            node.clients().dropped(client.reason().unwrap_or(reason(&fault)), address, &fault);
+        Err(fault) if fault.kind() != Kind::Disconnected || client.reason().is_some() => {
+            here.clients().dropped(client.reason().unwrap_or(reason(&fault)), address, &fault);
         }
+        _ => here.clients().left(&client),
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a handover, each used once")]
 fn hand_over(
-    node: &Node,
+    here: &ServingCore,
     core: usize,
     channel: Channel,
-    leftover: Vec<u8>,
-    agreed: Agreed,
-    uuid: Uuid,
+    session: Session,
     address: Option<SocketAddr>,
     place: Place,
 ) {
     match channel.into_parts() {
-        Ok((socket, tls, mut plaintext)) => {
-            let mut all = leftover;
-            all.append(&mut plaintext);
-            let handover = Handover { socket, tls, leftover: all, agreed, uuid, address, place };
-            node.tell(core, Ask::Adopt(Box::new(handover)));
-        }
-        Err(fault) => node.clients().dropped(DropReason::Resources, address, &fault),
+        Ok(parts) => here.tell(core, Ask::Adopt(Box::new(Handover { parts, session, place }))),
+        Err(fault) => here.clients().dropped(DropReason::Resources, address, &fault),
     }
 }
 

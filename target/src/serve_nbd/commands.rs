@@ -22,10 +22,10 @@ const EXTENTS_MAX: usize = 1024;
 pub async fn serve(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(), Fault> {
     let (written, writer_done) = one_shot();
     let writer = connection.clone();
-    connection.node.core().spawn(async move {
+    connection.here.core().spawn(async move {
         let broken = || writer.client.stop_reading();
         let settle = |receipt: &_, sent_at| writer.settle(receipt, sent_at);
-        writer.outbox.drain(writer.node.core(), &writer.channel, settle, broken).await;
+        writer.outbox.drain(writer.here.core(), &writer.channel, settle, broken).await;
         written.give(());
     });
     let result = read_requests(connection, leftover).await;
@@ -48,7 +48,7 @@ async fn read_requests(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result
         let request = decode_request(header, style);
         let request = request.map_err(|error| Fault::caused(Kind::Protocol, "a request", error))?;
         let request = request.expect("the header is whole");
-        let arrived = connection.node.core().turn_started();
+        let arrived = connection.here.core().turn_started();
         let job = Job { request, operation: operation_of(request.command), arrived };
         match check(&request, style, &connection.limits()) {
             Verdict::Serve if request.command == Command::Disconnect => return Ok(()),
@@ -78,7 +78,7 @@ async fn serve_one(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
         _ => {
             connection.admit(0).await;
             let connection = connection.clone();
-            connection.node.core().clone().spawn(async move {
+            connection.here.core().clone().spawn(async move {
                 let result = without_data(&connection, &job.request).await;
                 connection.done(&job, result, 0);
             });
@@ -132,7 +132,7 @@ fn selected_block_status(connection: &Rc<Connection>, mut job: Job, payload: &[u
 
 fn start_block_status(connection: &Rc<Connection>, job: Job, context_ids: Vec<u32>) {
     let connection = connection.clone();
-    connection.node.core().clone().spawn(async move {
+    connection.here.core().clone().spawn(async move {
         let Request { flags, offset, length, .. } = job.request;
         let extents_max = if flags.contains(CommandFlags::REQ_ONE) { 1 } else { EXTENTS_MAX };
         match connection.volume.extents(offset, length, extents_max).await {

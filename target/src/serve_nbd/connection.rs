@@ -13,7 +13,7 @@ use crate::channel::Channel;
 use crate::clients::Client;
 use crate::fault::Fault;
 use crate::outbox::{Outbox, Receipt};
-use crate::serve_core::Node;
+use crate::serve_core::ServingCore;
 use crate::snapshot::Operation;
 use crate::volume::Volume;
 
@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// One client in transmission.
 pub struct Connection {
-    pub node: Rc<Node>,
+    pub here: Rc<ServingCore>,
     pub client: Rc<Client>,
     pub channel: Channel,
     pub volume: Rc<Volume>,
@@ -48,7 +48,7 @@ pub struct Job {
 
 impl Connection {
     pub fn new(
-        node: Rc<Node>,
+        here: Rc<ServingCore>,
         client: Rc<Client>,
         channel: Channel,
         volume: Rc<Volume>,
@@ -61,7 +61,7 @@ impl Connection {
             limits: agreed.limits(DRAIN_BYTES_MAX),
             style: agreed.style,
             contexts: agreed.contexts,
-            node,
+            here,
             client,
             channel,
             volume,
@@ -78,7 +78,7 @@ impl Connection {
 
     /// Counts a request in, when the client has room for it.
     pub async fn admit(&self, bytes: usize) {
-        let requests_max = self.node.directory_nbd(|nbd| nbd.requests_max);
+        let requests_max = self.here.directory_nbd(|nbd| nbd.requests_max);
         while self.client.requests_inflight.get() >= requests_max {
             self.settled.wait().await;
         }
@@ -92,20 +92,20 @@ impl Connection {
             self.settled.wait().await;
         }
         if self.held_bytes.get() == 0 && bytes > 0 {
-            self.node.holder_came();
+            self.here.holder_came();
         }
         self.held_bytes.set(self.held_bytes.get() + bytes);
     }
 
     /// How long a piece of a transfer may be now.
     pub fn piece_bytes(&self) -> usize {
-        let arena = self.node.core().arena();
+        let arena = self.here.core().arena();
         if arena.used_bytes() > arena.bytes() / 2 { GUARANTEED_BYTES } else { PIECE_BYTES }
     }
 
     /// A buffer for a piece that has been counted in.
     pub async fn buffer(&self, len: usize) -> Buffer {
-        let arena = self.node.core().arena();
+        let arena = self.here.core().arena();
         match arena.try_take(len) {
             Some(buffer) => buffer,
             None if self.held_bytes.get() <= GUARANTEED_BYTES.max(len) => arena.spill(len),
@@ -129,7 +129,7 @@ impl Connection {
 
     /// An error's number; the rest of it goes into the log.
     pub fn errno(&self, fault: &Fault) -> Errno {
-        if self.node.clients().may_log() {
+        if self.here.clients().may_log() {
             tracing::warn!(volume = self.volume.settings().name, "{fault}");
         }
         fault.nbd_errno()
@@ -156,7 +156,7 @@ impl Connection {
         if bytes > 0 {
             self.held_bytes.set(self.held_bytes.get() - bytes);
             if self.held_bytes.get() == 0 {
-                self.node.holder_went();
+                self.here.holder_went();
             }
             self.settled.wake_all();
         }
@@ -171,15 +171,15 @@ impl Connection {
 
     /// A fair part of the arena, within what the configuration allows one client.
     fn quota(&self) -> usize {
-        let fair = self.node.core().arena().bytes() * 3 / 4 / self.node.holders().max(1);
-        fair.min(self.node.directory_nbd(|nbd| nbd.inflight_bytes_max)).max(GUARANTEED_BYTES)
+        let fair = self.here.core().arena().bytes() * 3 / 4 / self.here.holders().max(1);
+        fair.min(self.here.directory_nbd(|nbd| nbd.inflight_bytes_max)).max(GUARANTEED_BYTES)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.held_bytes.get() > 0 {
-            self.node.holder_went();
+            self.here.holder_went();
         }
         self.volume.detach_client();
     }

@@ -13,7 +13,7 @@ use wire::nbd::transmission::TransmissionFlags as Has;
 use crate::channel::Channel;
 use crate::fault::{Fault, Kind};
 use crate::message::{Directory, DirectoryEntry};
-use crate::serve_core::Node;
+use crate::serve_core::ServingCore;
 use crate::settings::TlsMode;
 
 /// The longest READ or WRITE: what clients that never ask expect (NBD protocol, "Block sizes").
@@ -21,31 +21,26 @@ const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
 /// A client that has said goodbye is not listened to for ever.
 const LAST_RECEIVES_MAX: usize = 4;
 
-/// How a negotiation ended.
-pub enum Outcome {
-    /// With an export.
-    Agreed {
-        /// The stream, TLS started where agreed.
-        channel: Channel,
-        /// What came behind the negotiation.
-        leftover: Vec<u8>,
-        /// What was agreed.
-        agreed: Agreed,
-        /// Where the volume is.
-        entry: DirectoryEntry,
-    },
-    /// The client had seen enough.
-    Left,
+/// An agreement with a client.
+pub struct Negotiated {
+    /// The stream, TLS started where agreed.
+    pub channel: Channel,
+    /// What came behind the negotiation.
+    pub leftover: Vec<u8>,
+    /// What was agreed.
+    pub agreed: Agreed,
+    /// Where the volume is.
+    pub entry: DirectoryEntry,
 }
 
-/// Negotiates with the client at the other end of `channel`.
+/// Negotiates with the client at the other end of `channel`; `None` when it had seen enough.
 pub async fn negotiate(
-    node: &Rc<Node>,
+    here: &Rc<ServingCore>,
     mut channel: Channel,
     address: Option<SocketAddr>,
-) -> Result<Outcome, Fault> {
-    let directory = node.directory();
-    let exports = node.export_table(address);
+) -> Result<Option<Negotiated>, Fault> {
+    let directory = here.directory();
+    let exports = here.export_table(address);
     let mut out = Vec::new();
     let mut negotiation = Negotiation::new(policy(&directory), &mut out);
     let mut input: Vec<u8> = Vec::new();
@@ -58,7 +53,7 @@ pub async fn negotiate(
             Step::More if taken > 0 && !input.is_empty() => {}
             Step::More => match channel.receive(0).await? {
                 Some(buffer) => input.extend_from_slice(buffer.bytes()),
-                None => return Ok(Outcome::Left),
+                None => return Ok(None),
             },
             Step::StartTls => {
                 let config =
@@ -70,11 +65,11 @@ pub async fn negotiate(
             Step::Agreed(agreed) => {
                 let entry =
                     directory.exports.get(&agreed.export.name).expect("the table was made of it").clone();
-                return Ok(Outcome::Agreed { channel, leftover: input, agreed: *agreed, entry });
+                return Ok(Some(Negotiated { channel, leftover: input, agreed: *agreed, entry }));
             }
             Step::Close(reason) if is_polite(&reason) => {
                 linger(&channel).await;
-                return Ok(Outcome::Left);
+                return Ok(None);
             }
             Step::Close(reason) => return Err(Fault::new(Kind::Protocol, format!("negotiation: {reason}"))),
         }

@@ -24,7 +24,7 @@ pub async fn start(connection: &Rc<Connection>, job: Job) {
     let first = length.min(piece_bytes);
     connection.admit(first).await;
     let connection = connection.clone();
-    let core = connection.node.core().clone();
+    let core = connection.here.core().clone();
     if length <= piece_bytes {
         core.spawn(async move { at_once(&connection, &job).await });
     } else if takes_chunks(&connection, &job.request) {

@@ -28,7 +28,7 @@ pub async fn start(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
         }
     };
     let connection = connection.clone();
-    connection.node.core().clone().spawn(async move {
+    connection.here.core().clone().spawn(async move {
         let durable = job.request.flags.contains(CommandFlags::FUA);
         let result = connection.volume.write(job.request.offset, data, durable).await;
         connection.done(&job, result, length);
@@ -78,7 +78,7 @@ impl Pieces {
         let pieces = self.clone();
         let len = data.len();
         self.outstanding.set(self.outstanding.get() + 1);
-        self.connection.node.core().spawn(async move {
+        self.connection.here.core().spawn(async move {
             let durable = pieces.job.request.flags.contains(CommandFlags::FUA);
             let result = pieces.connection.volume.write(at, data, durable).await;
             pieces.connection.release(len);
