@@ -103,14 +103,26 @@ impl State {
         self.records.get(name).map_or_else(Uuid::new_v4, |record| record.uuid)
     }
 
-    /// Remembers a volume, durably.
+    /// Remembers a volume, durably, in the place of another of its name.
     pub fn put(&mut self, record: Record) -> Result<(), Fault> {
-        if self.records.get(&record.volume.name) == Some(&record) {
+        let name = record.volume.name.clone();
+        let before = self.records.get(&name).cloned();
+        if before.as_ref() == Some(&record) {
             return Ok(());
         }
+        if before.is_some_and(|before| before.uuid != record.uuid) {
+            self.forget(&name)?;
+        }
         replace(&self.path_of(record.uuid), &toml_text(&record))?;
-        self.records.insert(record.volume.name.clone(), record);
+        self.records.insert(name, record);
         Ok(())
+    }
+
+    /// Notes the file that `put` is about to make for a volume that is not known yet.
+    pub fn note_new(&self, record: &Record, undo: &mut Undo) {
+        if self.record(&record.volume.name).is_none() {
+            undo.note_file(&self.path_of(record.uuid));
+        }
     }
 
     /// Forgets a volume, durably.
@@ -122,8 +134,7 @@ impl State {
             .map_err(|error| Fault::io(format!("the state file {} cannot be removed", path.display()), error))
     }
 
-    /// Where the record of a volume lies.
-    pub fn path_of(&self, uuid: Uuid) -> PathBuf {
+    fn path_of(&self, uuid: Uuid) -> PathBuf {
         self.folder.join("volumes").join(format!("{uuid}.toml"))
     }
 }

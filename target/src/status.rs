@@ -85,9 +85,9 @@ pub struct CoreStatus {
     pub polls: u64,
     pub sleeps: u64,
     /// Over the window if there is one, else since the start.
-    pub system_calls_per_operation: Option<f64>,
+    pub system_calls_per_request: Option<f64>,
     /// The same.
-    pub polls_per_operation: Option<f64>,
+    pub polls_per_request: Option<f64>,
     pub arena_bytes: u64,
     pub arena_used_bytes: u64,
 }

@@ -130,3 +130,15 @@ fn a_name_made_by_the_admin_api_cannot_be_declared_with_other_bytes() {
     fs::remove_file(run.folder.path().join("data/b.img")).expect_err("no file was made");
     assert_eq!(run.reload(&a).expect("reloaded"), "nothing changed\n");
 }
+
+#[test]
+fn a_volume_is_not_made_anew_while_its_bytes_lie_elsewhere() {
+    let run = Configured::start(&volume("a", "backing = \"one.img\"\nsize = \"1M\""));
+    let uuid = run.node.volume("a").expect("served")["uuid"].clone();
+    let moved = volume("a", "backing = \"two.img\"\nsize = \"1M\"");
+    let error = run.reload(&moved).expect_err("refused");
+    assert!(error.contains("one.img") && error.contains("mv "), "{error}");
+    fs::rename(run.folder.path().join("one.img"), run.folder.path().join("two.img")).expect("moved");
+    run.reload(&moved).expect("reloaded");
+    assert_eq!(run.node.volume("a").expect("served")["uuid"], uuid);
+}

@@ -161,3 +161,17 @@ fn the_control_thread_keeps_off_the_cores() {
     });
     assert_eq!(pinned.count(), 1);
 }
+
+#[test]
+fn a_file_made_anew_is_a_new_volume() {
+    let folder = Folder::new();
+    let uuid = |node: &Node| node.volume("a").expect("served")["uuid"].clone();
+    let node = folder.serve(&["--volume", "a=a.img,size=1M"]);
+    let first = uuid(&node);
+    node.stop();
+    let (code, line) = folder.refused(&["--volume", "a=b.img,size=1M"]);
+    assert!(code == 1 && line.contains("a.img") && line.contains("b.img"), "{line}");
+    fs::remove_file(folder.path().join("a.img")).expect("removed");
+    assert_ne!(uuid(&folder.serve(&["--volume", "a=a.img,size=1M"])), first);
+    assert_eq!(fs::read_dir(folder.path().join("ringsan-data/state/volumes")).expect("readable").count(), 1);
+}

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 const CONNECTIONS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-const HEADER_TIME: Duration = Duration::from_secs(10);
+const HEADER_TIME: Duration = Duration::from_secs(5);
 /// A connection is closed at the end of a request once it is this old.
 const CONNECTION_TIME: Duration = Duration::from_secs(300);
 /// The longest that a request may take, and its answer take to be fetched.

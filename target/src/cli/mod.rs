@@ -96,7 +96,8 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    // rustls warns of clients that name an address in SNI, which every client of an address does.
+    let filter = EnvFilter::try_new(format!("rustls=error,{filter}")).map_err(|error| {
         Failure::Usage(format!("--log {filter}: {error}; write info, debug or ringsan=debug"))
     })?;
     let ansi = std::io::stderr().is_terminal();

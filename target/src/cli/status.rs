@@ -112,7 +112,7 @@ fn operations(status: &Status) -> String {
 }
 
 fn cores(status: &Status) -> String {
-    let headings = ["CPU", "POLL", "VOLUMES", "CLIENTS", "CALLS/OP", "POLLS/OP", "SLEEPS", "BUFFERS"];
+    let headings = ["CPU", "POLL", "VOLUMES", "CLIENTS", "CALLS/IO", "POLLS/IO", "SLEEPS", "BUFFERS"];
     let mut table = Table::new(&headings, &[0, 2, 3, 4, 5, 6, 7]);
     let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     for core in &status.cores {
@@ -121,8 +121,8 @@ fn cores(status: &Status) -> String {
             core.poll.clone(),
             core.volumes.to_string(),
             core.connections.to_string(),
-            ratio(core.system_calls_per_operation),
-            ratio(core.polls_per_operation),
+            ratio(core.system_calls_per_request),
+            ratio(core.polls_per_request),
             count_text(core.sleeps as f64),
             format!("{} of {}", size_rounded(core.arena_used_bytes), size_rounded(core.arena_bytes)),
         ]);

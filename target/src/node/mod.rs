@@ -4,6 +4,7 @@
 //! reload) run one at a time, behind the `State` lock; `Live` is locked for moments only, so that status
 //! and metrics never wait for a change. Its one rule: cores are only ever asked, by `message::Ask`.
 
+mod records;
 mod reload;
 mod report;
 mod start;

@@ -6,9 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::start::{StartError, record_of};
+use super::records::{identity, left_behind, record_of};
+use super::start::StartError;
 use super::volumes::is_declared;
 use super::{ANSWER_TIME, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
+use uuid::Uuid;
+
 use crate::config::mistake::{Mistake, Wrong};
 use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed, backing_text};
@@ -43,10 +46,10 @@ impl Node {
         let mut state = self.change.lock().await;
         let read_config = self.read_config.clone();
         let config = blocking(move || read_config()).await?;
-        let plan = self.plan(&config)?;
+        let plan = self.plan(&config, &state)?;
         let mut undo = Undo::default();
         let bound = self.bind_new(&config)?;
-        make_files(&plan, &state, &mut undo)?;
+        make_files(&plan, &mut undo)?;
         undo.keep();
         let mut report = ReloadReport::default();
         self.note_restart(&config, &mut report);
@@ -57,7 +60,7 @@ impl Node {
         Ok(report)
     }
 
-    fn plan(&self, config: &Config) -> Result<Plan, Vec<Mistake>> {
+    fn plan(&self, config: &Config, state: &State) -> Result<Plan, Vec<Mistake>> {
         let live = self.live();
         let mut plan = Plan::default();
         let mut mistakes = Vec::new();
@@ -84,6 +87,7 @@ impl Node {
                 .values()
                 .find(|other| stays(&other.settings.name) && added.is_on(&other.identity));
             mistakes.extend(taken.map(|other| on_same_bytes(added, other)));
+            mistakes.extend(left_behind(added, state).map(|wrong| wrong.at(&added.declaration.origin)));
         }
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
     }
@@ -147,7 +151,7 @@ impl Node {
 
     async fn add_declared(&self, volume: &Surveyed, state: &mut State) -> Result<(), Fault> {
         let name = &volume.declaration.name;
-        let uuid = state.uuid_of(name);
+        let uuid = identity(volume, state);
         state.put(record_of(volume, uuid, Owner::Config))?;
         let service = self.attach(volume, uuid).await?;
         self.live().volumes.insert(name.clone(), LiveVolume::new(volume, uuid, service));
@@ -274,9 +278,9 @@ fn on_same_bytes(added: &Surveyed, other: &LiveVolume) -> Mistake {
     Wrong::new(cause, "give each volume a backing of its own").at(&added.declaration.origin)
 }
 
-fn make_files(plan: &Plan, state: &State, undo: &mut Undo) -> Result<(), Fault> {
+fn make_files(plan: &Plan, undo: &mut Undo) -> Result<(), Fault> {
     for volume in plan.add.iter().filter(|volume| volume.create_bytes.is_some()) {
-        let settings = settings_of(volume, state.uuid_of(&volume.declaration.name));
+        let settings = settings_of(volume, Uuid::nil());
         store::create(&settings)?;
         if let crate::settings::Backing::File { path, .. } = &volume.backing {
             undo.note_file(path);

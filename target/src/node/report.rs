@@ -86,9 +86,9 @@ impl Node {
     fn core_status(&self, live: &Live, sample: &Sample, core: usize) -> CoreStatus {
         let now = &sample.now[core];
         let before = sample.before.as_ref().map(|(snapshots, _)| &snapshots[core]);
-        let since = |read: fn(&CoreSnapshot) -> u64| read(now) - before.map_or(0, read);
-        let operations = since(|core| core.operations);
-        let ratio = |part: u64| (operations > 0).then(|| part as f64 / operations as f64);
+        let since = |read: fn(&CoreSnapshot) -> u64| read(now).saturating_sub(before.map_or(0, read));
+        let requests = since(requests);
+        let ratio = |part: u64| (requests > 0).then(|| part as f64 / requests as f64);
         CoreStatus {
             cpu: now.cpu,
             poll: poll_name(self.core_settings.poll).to_owned(),
@@ -99,8 +99,8 @@ impl Node {
             system_calls: now.system_calls,
             polls: now.polls,
             sleeps: now.sleeps,
-            system_calls_per_operation: ratio(since(|core| core.system_calls)),
-            polls_per_operation: ratio(since(|core| core.polls)),
+            system_calls_per_request: ratio(since(|core| core.system_calls)),
+            polls_per_request: ratio(since(|core| core.polls)),
             arena_bytes: now.arena_bytes as u64,
             arena_used_bytes: now.arena_used_bytes as u64,
         }
@@ -171,6 +171,11 @@ fn portal_status(portal: &LivePortal) -> PortalStatus {
 
 fn find<'s>(snapshots: &'s [CoreSnapshot], volume: &LiveVolume) -> Option<&'s VolumeSnapshot> {
     snapshots.iter().flat_map(|core| &core.volumes).find(|found| found.uuid == volume.settings.uuid)
+}
+
+/// Requests that the core has answered, of the volumes that it still has.
+fn requests(core: &CoreSnapshot) -> u64 {
+    core.volumes.iter().flat_map(|volume| &volume.operations).map(|counters| counters.requests).sum()
 }
 
 fn clients(core: &CoreSnapshot) -> impl Iterator<Item = ClientStatus> + '_ {

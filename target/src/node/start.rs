@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::records;
 use super::{
     ATTACH_TIME, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
 };
 use crate::config::Config;
-use crate::config::mistake::{Mistake, Wrong};
+use crate::config::mistake::Mistake;
 use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed};
-use crate::config::volume::VolumeDraft;
 use crate::fault::{Fault, Kind};
 use crate::message::Ask;
 use crate::placement::{core_for_portal, core_for_volume};
@@ -89,7 +89,7 @@ async fn assemble(
 ) -> Result<Arc<Node>, StartError> {
     let mut state = State::open(&config.node.state_dir, undo)?;
     undo.make_folder(&config.node.data_dir)?;
-    let remembered = remembered_volumes(&config, &surveyed, &state)?;
+    let remembered = records::remembered(&config, &surveyed, &state)?;
     let core_settings = config.cores.clone();
     let mut live = Live {
         files: config.files,
@@ -101,14 +101,18 @@ async fn assemble(
         portals: Vec::new(),
         volumes: BTreeMap::new(),
     };
+    let mut records = Vec::new();
     for volume in surveyed {
-        let uuid = state.uuid_of(&volume.declaration.name);
+        let uuid = records::identity(&volume, &state);
         make_file(&volume, uuid, undo)?;
         let core = core_for_volume(&live.volumes_per_core(cores.len()));
         let service = attach(&cores[core], core_settings.cpus[core], core, &volume, uuid).await?;
         live.volumes.insert(volume.declaration.name.clone(), LiveVolume::new(&volume, uuid, service));
-        note_record(&state, &volume, uuid, undo);
-        state.put(record_of(&volume, uuid, Owner::Config))?;
+        records.push(records::record_of(&volume, uuid, Owner::Config));
+    }
+    for record in records {
+        state.note_new(&record, undo);
+        state.put(record)?;
     }
     for (record, found) in remembered {
         let volume = revive(&cores, &core_settings.cpus, &live, record, found).await;
@@ -146,50 +150,6 @@ fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     Ok(Some(portals::bind_admin(admin.address)?))
 }
 
-/// A record, and what became of its backing, or why it cannot be served.
-type Remembered = (Record, Result<Surveyed, String>);
-
-/// The volumes that the admin API made, as far as the configuration does not declare them.
-fn remembered_volumes(
-    config: &Config,
-    surveyed: &[Surveyed],
-    state: &State,
-) -> Result<Vec<Remembered>, StartError> {
-    let mut remembered = Vec::new();
-    let mut mistakes = Vec::new();
-    let mut all = surveyed.to_vec();
-    for record in state.api_volumes() {
-        if let Some(declared) = all.iter().find(|volume| volume.declaration.name == record.volume.name) {
-            mistakes.extend(usurped(declared, record));
-            continue;
-        }
-        let found = survey_record(record, config).and_then(|found| match survey::same_bytes(&found, &all) {
-            Some(wrong) => Err(wrong.to_string()),
-            None => Ok(found),
-        });
-        all.extend(found.clone());
-        remembered.push((record.clone(), found));
-    }
-    if mistakes.is_empty() { Ok(remembered) } else { Err(StartError::Mistakes(mistakes)) }
-}
-
-fn survey_record(record: &Record, config: &Config) -> Result<Surveyed, String> {
-    let draft = VolumeDraft::from_spec(&record.volume).map_err(|wrong| wrong.to_string())?;
-    let declaration = draft.declare(&config.node.data_dir).map_err(|mistake| mistake.to_string())?;
-    survey::survey(&declaration, &config.node.data_dir).map_err(|wrong| wrong.to_string())
-}
-
-/// A declaration may take a volume of the admin API over, but not put other bytes under its name.
-fn usurped(declared: &Surveyed, record: &Record) -> Option<Mistake> {
-    let spec = survey::spec_of(declared);
-    (spec.backing != record.volume.backing).then(|| {
-        let name = &record.volume.name;
-        let cause = format!("volume `{name}` was created through the admin API with another backing");
-        Wrong::new(cause, format!("rename this one, or run: ringsan volume rm {name}"))
-            .at(&declared.declaration.origin)
-    })
-}
-
 fn make_file(volume: &Surveyed, uuid: Uuid, undo: &mut Undo) -> Result<(), Fault> {
     let (Some(size), crate::settings::Backing::File { path, .. }) = (volume.create_bytes, &volume.backing)
     else {
@@ -199,17 +159,6 @@ fn make_file(volume: &Surveyed, uuid: Uuid, undo: &mut Undo) -> Result<(), Fault
     undo.note_file(path);
     tracing::debug!(volume = volume.declaration.name, path = %path.display(), bytes = size, "made a sparse file");
     Ok(())
-}
-
-fn note_record(state: &State, volume: &Surveyed, uuid: Uuid, undo: &mut Undo) {
-    if state.record(&volume.declaration.name).is_none() {
-        undo.note_file(&state.path_of(uuid));
-    }
-}
-
-/// What the state directory keeps of a volume.
-pub(super) fn record_of(volume: &Surveyed, uuid: Uuid, owner: Owner) -> Record {
-    Record { uuid, owner, volume: survey::spec_of(volume) }
 }
 
 /// Opens a volume's store and brings it into service on a core.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::records::{identity, left_behind, record_of};
 use super::report::unknown_volume;
-use super::start::{attach, record_of};
+use super::start::attach;
 use super::{ATTACH_TIME, LiveVolume, Node, Service, blocking, settings_of};
 use crate::config::mistake::Origin;
 use crate::config::survey::{self, Surveyed};
@@ -31,7 +32,10 @@ impl Node {
         let mut state = self.change.lock().await;
         let volume = self.survey_new(spec)?;
         let name = volume.declaration.name.clone();
-        let uuid = state.uuid_of(&name);
+        if let Some(wrong) = left_behind(&volume, &state) {
+            return Err(Fault::new(Kind::Conflict, wrong.to_string()));
+        }
+        let uuid = identity(&volume, &state);
         let settings = settings_of(&volume, uuid);
         if volume.create_bytes.is_some() {
             let to_make = settings.clone();

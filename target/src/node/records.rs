@@ -1,0 +1,89 @@
+//! What the state directory remembers of volumes, held against what is declared now.
+//!
+//! Its one rule: a UUID belongs to bytes. A file that is made anew is a new volume, whatever its name, and no
+//! new file takes the name of a volume whose bytes still lie elsewhere.
+
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::config::mistake::{Mistake, Wrong};
+use crate::config::survey::{self, Surveyed, backing_text};
+use crate::config::volume::VolumeDraft;
+use crate::state::{Owner, Record, State};
+
+/// The identity of a volume that is about to be served.
+pub fn identity(volume: &Surveyed, state: &State) -> Uuid {
+    match volume.create_bytes {
+        Some(_) => Uuid::new_v4(),
+        None => state.uuid_of(&volume.declaration.name),
+    }
+}
+
+/// What the state directory keeps of a volume.
+pub fn record_of(volume: &Surveyed, uuid: Uuid, owner: Owner) -> Record {
+    Record { uuid, owner, volume: survey::spec_of(volume) }
+}
+
+/// What to say of a volume that would be made anew while its bytes lie where it was last served from.
+pub fn left_behind(volume: &Surveyed, state: &State) -> Option<Wrong> {
+    volume.create_bytes?;
+    let name = &volume.declaration.name;
+    let before = state.record(name)?.volume.backing.as_ref()?;
+    let now = backing_text(&volume.backing);
+    if *before == *now || !before.is_absolute() || !before.exists() {
+        return None;
+    }
+    let before = before.display();
+    let cause = format!("volume `{name}` lies at {before}, and there is nothing at {now}");
+    Some(Wrong::new(cause, format!("move it (mv {before} {now}), or choose another name for a new volume")))
+}
+
+/// A record, and what became of its backing, or why it cannot be served.
+pub type Remembered = (Record, Result<Surveyed, String>);
+
+/// The volumes that the admin API made, as far as the configuration does not declare them; mistakes are what
+/// the configuration must not do to remembered volumes.
+pub fn remembered(
+    config: &Config,
+    surveyed: &[Surveyed],
+    state: &State,
+) -> Result<Vec<Remembered>, Vec<Mistake>> {
+    let mut remembered = Vec::new();
+    let mut mistakes: Vec<Mistake> = surveyed
+        .iter()
+        .filter_map(|volume| {
+            left_behind(volume, state).map(|wrong| wrong.on_machine().at(&volume.declaration.origin))
+        })
+        .collect();
+    let mut all = surveyed.to_vec();
+    for record in state.api_volumes() {
+        if let Some(declared) = all.iter().find(|volume| volume.declaration.name == record.volume.name) {
+            mistakes.extend(usurped(declared, record));
+            continue;
+        }
+        let found = survey_record(record, config).and_then(|found| match survey::same_bytes(&found, &all) {
+            Some(wrong) => Err(wrong.to_string()),
+            None => Ok(found),
+        });
+        all.extend(found.clone());
+        remembered.push((record.clone(), found));
+    }
+    if mistakes.is_empty() { Ok(remembered) } else { Err(mistakes) }
+}
+
+fn survey_record(record: &Record, config: &Config) -> Result<Surveyed, String> {
+    let draft = VolumeDraft::from_spec(&record.volume).map_err(|wrong| wrong.to_string())?;
+    let declaration = draft.declare(&config.node.data_dir).map_err(|mistake| mistake.to_string())?;
+    survey::survey(&declaration, &config.node.data_dir).map_err(|wrong| wrong.to_string())
+}
+
+/// A declaration may take a volume of the admin API over, but not put other bytes under its name.
+fn usurped(declared: &Surveyed, record: &Record) -> Option<Mistake> {
+    let spec = survey::spec_of(declared);
+    (spec.backing != record.volume.backing).then(|| {
+        let name = &record.volume.name;
+        let cause = format!("volume `{name}` was created through the admin API with another backing");
+        Wrong::new(cause, format!("rename this one, or run: ringsan volume rm {name}"))
+            .at(&declared.declaration.origin)
+    })
+}
