@@ -1,7 +1,9 @@
 //! Whether anything else used our cores while we measured.
 //!
 //! The time that the two cores were busy, less what the server, the client and the kernel's own threads used,
-//! was somebody else's: a compiler, a timer, or the hypervisor (steal).
+//! was somebody else's: a compiler, a timer, or the hypervisor (steal). The kernel tells busy time in two ways:
+//! what is not idle, to which going to sleep and waking add, and samples by the clock's tick, which are coarse.
+//! The smaller of the two is believed.
 //! Rule: a sample that strangers touched is flagged or taken again, never silently kept.
 
 use std::fs;
@@ -18,25 +20,36 @@ const LOOK: Duration = Duration::from_millis(100);
 /// One moment of the cores that we measure on.
 pub struct Watch {
     began: Instant,
-    idle: Duration,
+    cores: CoreTimes,
     kernel_threads: Duration,
     cpus: Vec<usize>,
+}
+
+/// Times of some cores since the system's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct CoreTimes {
+    /// Idle, or waiting for a disk.
+    idle: Duration,
+    /// Found busy by the tick.
+    busy: Duration,
 }
 
 impl Watch {
     /// Begins to watch `cpus`, which are different.
     pub fn begin(cpus: &[usize]) -> Result<Watch> {
         let kernel_threads = kernel_threads()?;
-        Ok(Watch { began: Instant::now(), idle: idle(cpus)?, kernel_threads, cpus: cpus.to_vec() })
+        Ok(Watch { began: Instant::now(), cores: core_times(cpus)?, kernel_threads, cpus: cpus.to_vec() })
     }
 
     /// The share of one core that strangers used since, where we ourselves used `ours`.
     pub fn strangers(&self, ours: Duration) -> Result<f64> {
-        let elapsed = self.began.elapsed().as_secs_f64();
-        let idle = (idle(&self.cpus)? - self.idle).as_secs_f64();
-        let kernel_threads = (kernel_threads()?.saturating_sub(self.kernel_threads)).as_secs_f64();
-        let busy = elapsed * self.cpus.len() as f64 - idle;
-        Ok(((busy - ours.as_secs_f64() - kernel_threads) / elapsed).max(0.0))
+        let elapsed = self.began.elapsed();
+        let cores = core_times(&self.cpus)?;
+        let not_idle = (elapsed * self.cpus.len() as u32).saturating_sub(cores.idle - self.cores.idle);
+        let busy = not_idle.min(cores.busy - self.cores.busy);
+        let kernel_threads = kernel_threads()?.saturating_sub(self.kernel_threads);
+        let strangers = busy.saturating_sub(ours).saturating_sub(kernel_threads);
+        Ok(strangers.as_secs_f64() / elapsed.as_secs_f64())
     }
 }
 
@@ -56,19 +69,25 @@ fn kernel_threads() -> Result<Duration> {
     Ok(process::all()?.iter().filter(|stat| stat.kernel).map(|stat| stat.cpu).sum())
 }
 
-fn idle(cpus: &[usize]) -> Result<Duration> {
+fn core_times(cpus: &[usize]) -> Result<CoreTimes> {
     let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
-    let idle_of = |cpu: usize| {
+    let mut sum = CoreTimes::default();
+    for cpu in cpus {
         let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{cpu} ")));
-        line.and_then(parse_idle).with_context(|| format!("/proc/stat does not tell of CPU {cpu}"))
-    };
-    cpus.iter().map(|cpu| idle_of(*cpu)).sum()
+        let times = line.and_then(parse).with_context(|| format!("/proc/stat does not tell of CPU {cpu}"))?;
+        sum.idle += times.idle;
+        sum.busy += times.busy;
+    }
+    Ok(sum)
 }
 
-/// Idle and waiting for a disk, from the fields after the CPU's name.
-fn parse_idle(fields: &str) -> Option<Duration> {
-    let mut fields = fields.split_whitespace().skip(3).map(str::parse::<u64>);
-    Some(ticks(fields.next()?.ok()? + fields.next()?.ok()?))
+/// The fields after the CPU's name: user, nice, system, idle, waiting for a disk, irq, softirq, steal, and guests,
+/// who are in user already.
+fn parse(fields: &str) -> Option<CoreTimes> {
+    let fields: Vec<u64> =
+        fields.split_whitespace().map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    let [user, nice, system, idle, waiting, irq, softirq, steal, ..] = fields[..] else { return None };
+    Some(CoreTimes { idle: ticks(idle + waiting), busy: ticks(user + nice + system + irq + softirq + steal) })
 }
 
 #[cfg(test)]
@@ -76,8 +95,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_for_a_disk_is_idle() {
-        assert_eq!(parse_idle("5188 0 4464 100 20 0 8 12 0 0"), Some(Duration::from_millis(1200)));
+    fn waiting_for_a_disk_is_idle_and_guests_count_once() {
+        let times = parse("10 20 30 100 20 1 2 3 10 0").expect("a line of the kernel");
+        assert_eq!(times, CoreTimes { idle: Duration::from_millis(1200), busy: Duration::from_millis(660) });
     }
 
     #[test]
