@@ -101,12 +101,12 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
         Failure::Usage(format!("--log {filter}: {error}; write info, debug or ringsan=debug"))
     })?;
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(ansi).with_target(false);
+    match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => log.without_time().init(),
+        None => log.init(),
+    }
     Ok(())
 }
 

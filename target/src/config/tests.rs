@@ -172,3 +172,28 @@ fn check_looks_at_the_machine_too_and_makes_nothing() {
     assert!(mistakes[1].starts_with("ringsan.toml:4:1") && mistakes[1].contains("gone.img"), "{mistakes:#?}");
     assert_eq!(fs::read_dir(folder.0.path()).expect("readable").count(), 1);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(\\[\\[?(node|cores|nbd|volume)\\]?\\]\n|[a-z_]{1,12} = |\"[^\"\n]{0,20}\"|[0-9]{1,24}|[,\\[\\]{}#=.\n\"'é-]){0,40}") {
+        let mut mistakes = Vec::new();
+        let source = Source { path: Path::new("any.toml").into(), text };
+        let mut draft = Draft::default();
+        draft.read(&source, &mut mistakes);
+        let defaults = Defaults { data_dir: "data".into(), disk0: false };
+        resolve::resolve_into(draft, &defaults, &mut mistakes);
+        for mistake in mistakes {
+            proptest::prop_assert_eq!(mistake.to_string().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn no_flag_makes_its_reader_panic(text in "\\PC{0,60}", number in "[0-9.]{0,40}[a-zA-Z]{0,4}") {
+        let _ = volume::VolumeDraft::parse_flag(&text);
+        let _ = values::parse_portal(&text);
+        let _ = values::parse_cpus(&text);
+        let _ = values::parse_network(&text);
+        let _ = units::parse_size(&number);
+        let _ = units::parse_duration(&number);
+    }
+}

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use crate::config::mistake::{At, Mistake};
@@ -40,6 +40,8 @@ pub type ReadConfig = Arc<dyn Fn() -> Result<Config, Vec<Mistake>> + Send + Sync
 
 /// How long a core may take to answer what needs no waiting there.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Changes that may wait for the one that is being made.
+const CHANGES_MAX: usize = 16;
 /// How long it may take to bring a store into service.
 const ATTACH_TIME: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,13 @@ pub struct Node {
     cores: Vec<CoreHandle>,
     live: Mutex<Live>,
     change: tokio::sync::Mutex<State>,
+    waiting: Semaphore,
+}
+
+/// The right to change the node, which one task has at a time.
+struct Change<'a> {
+    state: tokio::sync::MutexGuard<'a, State>,
+    _place: SemaphorePermit<'a>,
 }
 
 /// What is in force.
@@ -94,6 +103,14 @@ enum Service {
 impl Node {
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().expect("nobody panics while holding it: panics abort")
+    }
+
+    /// Waits for the change that is being made, if there is one, and not too many wait already.
+    async fn change(&self) -> Result<Change<'_>, Fault> {
+        let busy =
+            |_| Fault::new(Kind::Resources, "too many changes are waiting to be made; try again later");
+        let place = self.waiting.try_acquire().map_err(busy)?;
+        Ok(Change { state: self.change.lock().await, _place: place })
     }
 
     /// What the node is called, where its admin API listens, and so on.

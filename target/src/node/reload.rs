@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::records::{identity, left_behind, record_of};
 use super::start::StartError;
 use super::volumes::is_declared;
-use super::{ANSWER_TIME, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
+use super::{ANSWER_TIME, Change, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
 use uuid::Uuid;
 
 use crate::config::mistake::{Mistake, Wrong};
@@ -43,7 +43,7 @@ struct Plan {
 impl Node {
     /// Reads the configuration anew and applies what changed.
     pub async fn reload(&self) -> Result<ReloadReport, StartError> {
-        let mut state = self.change.lock().await;
+        let Change { mut state, _place } = self.change().await?;
         let read_config = self.read_config.clone();
         let config = blocking(move || read_config()).await?;
         let plan = self.plan(&config, &state)?;

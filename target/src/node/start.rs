@@ -11,11 +11,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::records;
 use super::{
-    ATTACH_TIME, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
+    ATTACH_TIME, CHANGES_MAX, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking,
+    settings_of,
 };
 use crate::config::Config;
 use crate::config::mistake::Mistake;
@@ -101,23 +103,17 @@ async fn assemble(
         portals: Vec::new(),
         volumes: BTreeMap::new(),
     };
-    let mut records = Vec::new();
-    for volume in surveyed {
-        let uuid = records::identity(&volume, &state);
-        make_file(&volume, uuid, undo)?;
-        let core = core_for_volume(&live.volumes_per_core(cores.len()));
-        let service = attach(&cores[core], core_settings.cpus[core], core, &volume, uuid).await?;
-        live.volumes.insert(volume.declaration.name.clone(), LiveVolume::new(&volume, uuid, service));
-        records.push(records::record_of(&volume, uuid, Owner::Config));
-    }
+    let cores = Served { handles: cores, cpus: &core_settings.cpus };
+    let records = cores.serve_declared(surveyed, &state, &mut live, undo).await?;
     for record in records {
         state.note_new(&record, undo);
         state.put(record)?;
     }
     for (record, found) in remembered {
-        let volume = revive(&cores, &core_settings.cpus, &live, record, found).await;
+        let volume = cores.revive(&live, record, found).await;
         live.volumes.insert(volume.declaration.name.clone(), volume);
     }
+    let cores = cores.handles;
     listen(&cores, bound, &mut live);
     let node = Node {
         uuid: state.node_uuid(),
@@ -127,9 +123,56 @@ async fn assemble(
         cores,
         live: Mutex::new(live),
         change: tokio::sync::Mutex::new(state),
+        waiting: Semaphore::new(CHANGES_MAX),
     };
     node.publish();
     Ok(Arc::new(node))
+}
+
+/// The cores, while volumes are brought to them.
+struct Served<'a> {
+    handles: Vec<CoreHandle>,
+    cpus: &'a [usize],
+}
+
+impl Served<'_> {
+    /// Brings the declared volumes into service, their files made where they are missing.
+    async fn serve_declared(
+        &self,
+        surveyed: Vec<Surveyed>,
+        state: &State,
+        live: &mut Live,
+        undo: &mut Undo,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut records = Vec::new();
+        for volume in surveyed {
+            let uuid = records::identity(&volume, state);
+            make_file(&volume, uuid, undo)?;
+            let service = self.attach(live, &volume, uuid).await?;
+            live.volumes.insert(volume.declaration.name.clone(), LiveVolume::new(&volume, uuid, service));
+            records.push(records::record_of(&volume, uuid, Owner::Config));
+        }
+        Ok(records)
+    }
+
+    /// Brings a volume of the admin API back; one that cannot be does not keep the others from it.
+    async fn revive(&self, live: &Live, record: Record, found: Result<Surveyed, String>) -> LiveVolume {
+        let attached = match &found {
+            Ok(volume) => self.attach(live, volume, record.uuid).await.map_err(|fault| fault.to_string()),
+            Err(reason) => Err(reason.clone()),
+        };
+        let service = attached.unwrap_or_else(|reason| {
+            tracing::error!(volume = record.volume.name, reason, "a volume is not available");
+            Service::Unavailable(reason)
+        });
+        let volume = found.unwrap_or_else(|_| survey::unseen(&record.volume));
+        LiveVolume::new(&volume, record.uuid, service)
+    }
+
+    async fn attach(&self, live: &Live, volume: &Surveyed, uuid: Uuid) -> Result<Service, Fault> {
+        let core = core_for_volume(&live.volumes_per_core(self.handles.len()));
+        attach(&self.handles[core], self.cpus[core], core, volume, uuid).await
+    }
 }
 
 async fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
@@ -191,29 +234,6 @@ async fn patiently<T, A: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -
             outcome => return outcome,
         }
     }
-}
-
-/// Brings a volume of the admin API back; one that cannot be does not keep the others from it.
-async fn revive(
-    cores: &[CoreHandle],
-    cpus: &[usize],
-    live: &Live,
-    record: Record,
-    found: Result<Surveyed, String>,
-) -> LiveVolume {
-    let core = core_for_volume(&live.volumes_per_core(cores.len()));
-    let attached = match &found {
-        Ok(volume) => attach(&cores[core], cpus[core], core, volume, record.uuid)
-            .await
-            .map_err(|fault| fault.to_string()),
-        Err(reason) => Err(reason.clone()),
-    };
-    let service = attached.unwrap_or_else(|reason| {
-        tracing::error!(volume = record.volume.name, reason, "a volume is not available");
-        Service::Unavailable(reason)
-    });
-    let volume = found.unwrap_or_else(|_| survey::unseen(&record.volume));
-    LiveVolume::new(&volume, record.uuid, service)
 }
 
 fn listen(cores: &[CoreHandle], bound: Vec<Bound>, live: &mut Live) {

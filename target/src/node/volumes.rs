@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::records::{identity, left_behind, record_of};
 use super::report::unknown_volume;
 use super::start::attach;
-use super::{ATTACH_TIME, LiveVolume, Node, Service, blocking, settings_of};
+use super::{ATTACH_TIME, Change, LiveVolume, Node, Service, blocking, settings_of};
 use crate::config::mistake::Origin;
 use crate::config::survey::{self, Surveyed};
 use crate::config::units::size_text;
 use crate::config::volume::{VolumeDraft, VolumeSpec, checked_size};
 use crate::fault::{Fault, Kind};
-use crate::message::Ask;
+use crate::message::{Ask, VolumeFacts};
 use crate::placement::core_for_volume;
 use crate::settings::{Backing, VolumeSettings};
 use crate::state::{Owner, State};
@@ -29,7 +29,7 @@ const REMOVE_GRACE: Duration = Duration::from_secs(5);
 impl Node {
     /// Makes a volume and remembers it.
     pub async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), Fault> {
-        let mut state = self.change.lock().await;
+        let Change { mut state, _place } = self.change().await?;
         let volume = self.survey_new(spec)?;
         let name = volume.declaration.name.clone();
         if let Some(wrong) = left_behind(&volume, &state) {
@@ -64,7 +64,7 @@ impl Node {
 
     /// Gives a volume another size.
     pub async fn resize_volume(&self, name: &str, request: &ResizeRequest) -> Result<(), Fault> {
-        let mut state = self.change.lock().await;
+        let Change { mut state, _place } = self.change().await?;
         let size_bytes =
             checked_size(request.size_bytes).map_err(|wrong| Fault::new(Kind::Invalid, wrong.to_string()))?;
         let volume = self.find(name)?;
@@ -89,7 +89,7 @@ impl Node {
 
     /// Removes a volume and forgets it; its data only if told so.
     pub async fn remove_volume(&self, name: &str, delete_data: bool) -> Result<(), Fault> {
-        let mut state = self.change.lock().await;
+        let Change { mut state, _place } = self.change().await?;
         let volume = self.find(name)?;
         if is_declared(&volume.declaration.origin) {
             let context = format!(
@@ -179,45 +179,35 @@ impl Node {
     ) -> Result<(), Fault> {
         let name = &volume.settings.name;
         let Service::Serving { core, facts } = &volume.service else {
-            return Err(Fault::new(
-                Kind::Invalid,
-                format!("volume `{name}` is not being served; see `ringsan status`"),
-            ));
+            let context = format!("volume `{name}` is not being served; see `ringsan status`");
+            return Err(Fault::new(Kind::Invalid, context));
         };
-        if size_bytes == facts.size_bytes {
+        let now = facts.size_bytes;
+        if size_bytes == now {
             return Ok(());
         }
-        if size_bytes < facts.size_bytes && !shrink {
-            let (now, wanted) = (size_text(facts.size_bytes), size_text(size_bytes));
-            let context = format!(
-                "volume `{name}` has {now}; shrinking it to {wanted} loses the data beyond; if you mean it, add --shrink"
-            );
-            return Err(Fault::new(Kind::Invalid, context));
+        if size_bytes < now && !shrink {
+            return Err(shrink_unasked(name, now, size_bytes));
         }
-        let uuid = volume.settings.uuid;
-        let grows = size_bytes > facts.size_bytes;
-        if grows {
+        // The larger of the two sizes is the backing's while both are known: no client finds its end early.
+        if size_bytes > now {
             self.resize_backing(&volume.settings, size_bytes).await?;
         }
-        let asked = self.ask(*core, ATTACH_TIME, |reply| Ask::ResizeVolume { uuid, size_bytes, reply }).await;
-        let facts = match asked.and_then(|answer| answer) {
-            Ok(facts) => facts,
-            Err(fault) => {
-                if grows {
-                    let _ = self.resize_backing(&volume.settings, facts.size_bytes).await;
-                }
-                return Err(fault);
-            }
-        };
-        if !grows {
-            self.resize_backing(&volume.settings, size_bytes).await?;
+        let served = self.resize_served(*core, volume.settings.uuid, size_bytes).await;
+        let keeps = if served.is_ok() { size_bytes } else { now };
+        if keeps == now || size_bytes < now {
+            self.resize_backing(&volume.settings, keeps).await?;
         }
+        self.note_size(name, served?);
         tracing::info!(volume = name, bytes = size_bytes, "volume resized");
-        self.note_size(name, facts);
         Ok(())
     }
 
-    fn note_size(&self, name: &str, facts: crate::message::VolumeFacts) {
+    async fn resize_served(&self, core: usize, uuid: Uuid, size_bytes: u64) -> Result<VolumeFacts, Fault> {
+        self.ask(core, ATTACH_TIME, |reply| Ask::ResizeVolume { uuid, size_bytes, reply }).await?
+    }
+
+    fn note_size(&self, name: &str, facts: VolumeFacts) {
         let mut live = self.live();
         let volume =
             live.volumes.get_mut(name).expect("changes run one at a time, and this one holds the volume");
@@ -236,6 +226,12 @@ impl Node {
     async fn detach_from(&self, core: usize, uuid: Uuid, grace: Duration) -> Result<(), Fault> {
         self.ask(core, grace + ATTACH_TIME, |reply| Ask::RemoveVolume { uuid, grace, reply }).await?
     }
+}
+
+fn shrink_unasked(name: &str, now: u64, wanted: u64) -> Fault {
+    let (now, wanted) = (size_text(now), size_text(wanted));
+    let loss = format!("volume `{name}` has {now}; shrinking it to {wanted} loses the data beyond");
+    Fault::new(Kind::Invalid, format!("{loss}; if you mean it, add --shrink"))
 }
 
 /// Whether the configuration or the command line says so, rather than the API or a default.
