@@ -6,8 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::tool::Tool;
 
@@ -115,8 +113,13 @@ impl Drop for FuseFile {
         if let Err(error) = Tool::new("umount").arg(folder).ok() {
             report(Err(error));
             report(Tool::new("umount").arg("--lazy").arg(folder).ok());
-            let _ = kill(Pid::from_raw(self.nbdfuse.id().cast_signed()), Signal::SIGTERM);
         }
+        // it ends by itself, unless a request is stuck in it
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.nbdfuse.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.nbdfuse.kill();
         let _ = self.nbdfuse.wait();
     }
 }

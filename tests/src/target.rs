@@ -24,6 +24,8 @@ use crate::tool::Tool;
 
 /// Longer than any start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For a daemon that a failed test leaves behind.
+const PATIENCE_DROP: Duration = Duration::from_secs(5);
 
 /// How to start a daemon.
 #[derive(Clone)]
@@ -214,9 +216,9 @@ impl Target {
         self.log.text()
     }
 
-    /// Waits for a line of its output that contains `text`.
-    pub fn await_log(&self, text: &str) -> Result<String> {
-        self.log.wait_for(text, |line| line.contains(text))
+    /// Waits for a line of its output that contains one of these texts.
+    pub fn await_log(&self, texts: &[&str]) -> Result<String> {
+        self.log.wait_for(&texts.join(" or "), |line| texts.iter().any(|text| line.contains(text)))
     }
 
     /// Runs the command line client against its admin portal: `ringsan WORDS…`.
@@ -280,6 +282,11 @@ impl Target {
         Ok(self.launch.clone())
     }
 
+    /// Waits for its end, which was asked for; how it ended.
+    pub fn await_end(mut self) -> Result<ExitStatus> {
+        self.wait()
+    }
+
     /// Ends it as a power cut ends a process.
     pub fn kill(mut self) -> Result<Launch> {
         self.signal(Signal::SIGKILL)?;
@@ -295,8 +302,10 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let _ = self.child.kill();
+        let _ = self.child.kill();
+        // not for ever: the kernel lets nothing end that waits for a stuck disk
+        let ended = |log: &Lines| log.open == 0;
+        if self.log.wait_until_in(PATIENCE_DROP, "end", ended).is_ok() {
             let _ = self.child.wait();
         }
         if let Some(folder) = std::env::var_os("RINGSAN_TEST_LOGS") {
@@ -349,9 +358,18 @@ impl Log {
     }
 
     fn wait_until(&self, what: &str, wanted: impl Fn(&Lines) -> bool) -> Result<MutexGuard<'_, Lines>> {
-        let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, |lines| !wanted(lines));
+        self.wait_until_in(PATIENCE, what, wanted)
+    }
+
+    fn wait_until_in(
+        &self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&Lines) -> bool,
+    ) -> Result<MutexGuard<'_, Lines>> {
+        let waited = self.changed.wait_timeout_while(self.state(), patience, |lines| !wanted(lines));
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        ensure!(!timeout.timed_out(), "no {what} after {PATIENCE:?}:\n{}", state.lines.join("\n"));
+        ensure!(!timeout.timed_out(), "no {what} after {patience:?}:\n{}", state.lines.join("\n"));
         Ok(state)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use tests::device::{FuseFile, Loop, Mount};
 use tests::nbd::{self, Client};
 use tests::scratch::random;
@@ -122,6 +123,7 @@ fn a_failing_disk_is_eio_until_it_works_again() -> Result<()> {
         [
             "[",
             "nbdkit",
+            "--exit-with-parent",
             "--filter=error",
             "memory",
             "64M",
@@ -155,7 +157,7 @@ fn a_stuck_disk_stops_no_other_volume() -> Result<()> {
         return Ok(());
     }
     let scratch = Scratch::new()?;
-    let words = ["[", "nbdkit", "--filter=delay", "memory", "64M", "rdelay=4", "]"];
+    let words = ["[", "nbdkit", "--exit-with-parent", "--filter=delay", "memory", "64M", "rdelay=4", "]"];
     let disk = FuseFile::mount(&scratch.join("fuse/disk"), words)?;
     let target = start_two(&scratch, disk.path())?;
     let mut stuck = Client::attach(target.address(), "disk")?;
@@ -173,6 +175,26 @@ fn a_stuck_disk_stops_no_other_volume() -> Result<()> {
     assert_eq!(stuck.reply()?, (0, 1));
     drop(stuck);
     target.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_stuck_disk_does_not_hold_up_the_stop() -> Result<()> {
+    if unable_fuse() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let words = ["[", "nbdkit", "--exit-with-parent", "--filter=delay", "memory", "64M", "rdelay=600", "]"];
+    let disk = FuseFile::mount(&scratch.join("fuse/disk"), words)?;
+    let launch = Launch::new(&scratch).arg("--stop-timeout").arg("1s").volume("other=memory,size=16M");
+    let target = launch.volume(format!("disk={}", disk.path().display())).start()?;
+    let mut stuck = Client::attach(target.address(), "disk")?;
+    stuck.request(nbd::CMD_READ, 0, 1, 0, 4096)?;
+    target.assert_serves("other")?;
+    target.signal(Signal::SIGTERM)?;
+    target.await_log(&["stopped", "aborting"]).context("the stop waits for no disk")?;
+    drop(disk); // the kernel lets a process end only when its last read has
+    target.await_end()?;
     Ok(())
 }
 

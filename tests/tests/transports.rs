@@ -96,7 +96,7 @@ fn a_listening_socket_from_systemd_serves() -> Result<()> {
     let address = launch.address().to_string();
     // the daemon starts with the first connection, so readiness comes after it
     let target = launch.under(&["/usr/bin/systemd-socket-activate", "--listen", &address]).start_unready()?;
-    target.await_log("Listening on")?;
+    target.await_log(&["Listening on"])?;
     nbdsh(&format!("nbd://{address}/disk"), ROUND_TRIP).ok()?;
     target.await_ready()?;
     target.stop()?;
