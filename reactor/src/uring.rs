@@ -293,6 +293,14 @@ impl UringDriver {
     }
 }
 
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        // The kernel takes a ring apart after the process has gone on: files, sockets and memory are to be free now.
+        let _ = self.ring.submitter().unregister_files();
+        let _ = self.ring.submitter().unregister_buffers();
+    }
+}
+
 impl Driver for UringDriver {
     fn start(&mut self, token: Token, op: Op) -> Option<Completion> {
         self.counters.operations += 1;

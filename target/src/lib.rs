@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod fault;
+pub mod generations;
 pub mod incoming;
 pub mod listener;
 pub mod message;

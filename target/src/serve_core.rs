@@ -247,7 +247,13 @@ impl ServingCore {
                 let _ = reply.send(self.add_volume(settings, opened));
             }
             Ask::ResizeVolume { uuid, size_bytes, reply } => {
-                let _ = reply.send(self.known(uuid).and_then(|volume| volume.set_size(size_bytes)));
+                let volume = self.known(uuid);
+                self.core.spawn(async move {
+                    let _ = reply.send(match volume {
+                        Ok(volume) => volume.set_size(size_bytes).await,
+                        Err(fault) => Err(fault),
+                    });
+                });
             }
             Ask::RemoveVolume { uuid, grace, reply } => {
                 let here = self.clone();
@@ -367,7 +373,7 @@ impl ServingCore {
 
     async fn flush(&self, volume: Rc<Volume>, grace: Duration) -> Result<(), Fault> {
         let name = volume.settings().name.clone();
-        if volume.settings().read_only {
+        if !volume.is_dirty() {
             return Ok(());
         }
         let flushed = self.within(grace, volume, |volume| async move { volume.flush().await }).await;

@@ -15,6 +15,7 @@ use reactor::{Buffer, Core, View};
 use wire::nbd::transmission::Extent;
 
 use crate::fault::{Fault, Kind};
+use crate::generations::{Generations, Running};
 use crate::message::VolumeFacts;
 use crate::range_lock::RangeLock;
 use crate::settings::VolumeSettings;
@@ -34,8 +35,24 @@ pub struct Volume {
     block_bytes: u64,
     ranges: Rc<RangeLock>,
     operations: RefCell<Vec<OperationCounters>>,
+    generations: Generations,
+    /// Changes made, and how many of them a sync has covered.
+    changes: Cell<u64>,
+    synced: Cell<u64>,
     connections: Cell<usize>,
     detached: WaitList,
+}
+
+/// A change in flight. Counted when it ends, so that no flush that began before it is taken to cover it.
+struct Change<'a> {
+    changes: &'a Cell<u64>,
+    _running: Running<'a>,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.changes.set(self.changes.get() + 1);
+    }
 }
 
 impl Volume {
@@ -56,6 +73,9 @@ impl Volume {
             store,
             ranges: Rc::default(),
             operations: RefCell::new(operations.into()),
+            generations: Generations::default(),
+            changes: Cell::new(0),
+            synced: Cell::new(0),
             connections: Cell::new(0),
             detached: WaitList::default(),
         })
@@ -81,11 +101,14 @@ impl Volume {
         self.size_bytes.get()
     }
 
-    /// Serves `size_bytes` from now on.
-    pub fn set_size(&self, size_bytes: u64) -> Result<VolumeFacts, Fault> {
-        self.store.set_size(size_bytes)?;
-        self.size_bytes.set(size_bytes);
-        Ok(self.facts())
+    /// Serves `size_bytes` from now on, and waits until nothing that began under another size is in flight.
+    pub async fn set_size(&self, size_bytes: u64) -> Result<VolumeFacts, Fault> {
+        let before = self.size_bytes.get();
+        self.size_bytes.set(size_bytes.min(before));
+        self.generations.settled().await;
+        let result = self.store.set_size(size_bytes);
+        self.size_bytes.set(if result.is_ok() { size_bytes } else { before });
+        result.map(|()| self.facts())
     }
 
     /// Whether `write` is done with its data when it returns for the first time, so that data may be lent to it
@@ -101,6 +124,7 @@ impl Volume {
         len: usize,
         take: impl AsyncFnOnce(usize) -> Buffer,
     ) -> Result<View, Fault> {
+        let _running = self.generations.begin();
         if let Some(view) = self.store.view(offset, len) {
             return Ok(view);
         }
@@ -112,6 +136,7 @@ impl Volume {
 
     /// Writes `data` to `offset`, durably if asked.
     pub async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
+        let _running = self.change();
         let range = offset..offset + data.len() as u64;
         if self.block_bytes == 1 {
             return self.store.write(offset, data, durable).await;
@@ -126,11 +151,20 @@ impl Volume {
 
     /// Makes every write that was acknowledged durable.
     pub async fn flush(&self) -> Result<(), Fault> {
-        self.store.sync().await
+        let covered = self.changes.get();
+        self.store.sync().await?;
+        self.synced.set(covered.max(self.synced.get()));
+        Ok(())
+    }
+
+    /// Whether something was written since the last flush.
+    pub fn is_dirty(&self) -> bool {
+        self.changes.get() > self.synced.get()
     }
 
     /// Lets the backing forget the whole blocks of the range; the rest stays.
     pub async fn trim(&self, offset: u64, len: u64, durable: bool) -> Result<(), Fault> {
+        let _running = self.change();
         let inner = self.blocks_inside(offset..offset + len);
         if inner.is_empty() {
             return Ok(());
@@ -152,6 +186,7 @@ impl Volume {
         how: Zeroing,
         durable: bool,
     ) -> Result<(), Fault> {
+        let _running = self.change();
         let range = offset..offset + len;
         let inner = self.blocks_inside(range.clone());
         if inner.is_empty() {
@@ -220,6 +255,10 @@ impl Volume {
             facts: self.facts(),
             operations: self.operations.borrow().clone(),
         }
+    }
+
+    fn change(&self) -> Change<'_> {
+        Change { changes: &self.changes, _running: self.generations.begin() }
     }
 
     async fn sync_if(&self, durable: bool) -> Result<(), Fault> {

@@ -258,7 +258,12 @@ async fn stop(node: &Node, cores: Cores, signals: &mut Signals) -> Result<(), Fa
     tracing::info!("stopping");
     let stopped = async {
         let faults = node.stop().await;
-        let joined = tokio::task::spawn_blocking(move || cores.join());
+        // Not on the runtime, whose end would wait for it: storage that is stuck must not hold up the stop.
+        let (ended, joined) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            cores.join();
+            let _ = ended.send(());
+        });
         let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
         faults
     };
