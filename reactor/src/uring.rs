@@ -169,15 +169,18 @@ impl UringDriver {
         if slot.is_none() {
             match BigRing::new(polled, &self.arena, &self.doorbell, &self.setup) {
                 Ok(ring) => *slot = Some(ring),
-                Err(error) => {
-                    self.helpers.fail(token, error);
-                    return;
-                }
+                // A namespace can do without polling; a file goes by the ordinary ring when it hears of it.
+                Err(_) if polled && self.is_nvme(token) => return self.launch_big(token, false),
+                Err(error) => return self.helpers.fail(token, error),
             }
         }
         let ring = slot.as_mut().expect("made above");
         let flight = self.flights[token.0 as usize].as_mut().expect("launched above");
         ring.push(&mut flight.op, token, &mut self.counters);
+    }
+
+    fn is_nvme(&self, token: Token) -> bool {
+        matches!(&self.flights[token.0 as usize], Some(Flight { op: Op::Nvme { .. }, .. }))
     }
 
     /// Without a buffer ring, a receive holds a buffer while it waits.
@@ -309,7 +312,10 @@ impl Driver for UringDriver {
                 self.counters.system_calls += 1;
                 Some(immediate::perform(op))
             }
-            Ok(op) => {
+            Ok(mut op) => {
+                if let Op::Send { zero_copy, .. } = &mut op {
+                    *zero_copy &= self.setup.has_zero_copy_send();
+                }
                 self.launch(token, op);
                 None
             }
@@ -329,12 +335,13 @@ impl Driver for UringDriver {
             passthrough.submit(&mut self.counters);
         }
         let polled_in_flight = self.polled.as_ref().is_some_and(|ring| ring.in_flight() > 0);
+        let may_sleep = !polled_in_flight && !self.helpers.has_failed();
         match wait {
-            Wait::Until(at) if !polled_in_flight => {
+            Wait::Until(at) if may_sleep => {
                 self.counters.sleeps += 1;
                 self.enter(1, Some(at));
             }
-            Wait::Forever if !polled_in_flight => {
+            Wait::Forever if may_sleep => {
                 self.counters.sleeps += 1;
                 self.enter(1, None);
             }

@@ -29,8 +29,19 @@ pub struct UringSettings {
 }
 
 /// The names that `UringSettings::without` knows.
-pub const FEATURES: [&str; 6] =
-    ["defer_taskrun", "coop_taskrun", "buffer_ring", "registered_buffers", "registered_files", "iopoll"];
+pub const FEATURES: [&str; 7] = [
+    "defer_taskrun",
+    "coop_taskrun",
+    "buffer_ring",
+    "registered_buffers",
+    "registered_files",
+    "iopoll",
+    "send_zc",
+];
+
+/// Kernel worker threads of one ring for what it cannot do without waiting (fsync, buffered writes of most file
+/// systems), and as many for what may wait without end.
+const WORKERS_MAX: u32 = 32;
 
 impl Default for UringSettings {
     fn default() -> UringSettings {
@@ -52,6 +63,7 @@ pub(super) struct Setup {
     task_run: TaskRun,
     notes: Vec<String>,
     arena_registered: bool,
+    zero_copy_send: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +76,13 @@ enum TaskRun {
 impl Setup {
     pub(super) fn network_ring(settings: &UringSettings) -> io::Result<(IoUring, Setup)> {
         let without = settings.without.clone();
-        let mut setup =
-            Setup { without, task_run: TaskRun::Plain, notes: Vec::new(), arena_registered: false };
+        let mut setup = Setup {
+            without,
+            task_run: TaskRun::Plain,
+            notes: Vec::new(),
+            arena_registered: false,
+            zero_copy_send: false,
+        };
         let mut last = io::Error::other("no way of setting up a ring was tried");
         for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Plain] {
             if setup.excludes(task_run.feature()) {
@@ -100,10 +117,13 @@ impl Setup {
         }
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        self.notes.push(match probe.is_supported(opcode::SendMsgZc::CODE) {
+        self.zero_copy_send = probe.is_supported(opcode::SendMsgZc::CODE) && !self.excludes("send_zc");
+        self.notes.push(match self.zero_copy_send {
             true => "SEND_ZC".into(),
-            false => "no SEND_ZC (kernel too old)".into(),
+            false => "no SEND_ZC (kernel too old, or switched off)".into(),
         });
+        // Kernels before 5.15 cannot bound them; they are not supported anyway.
+        let _ = ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, WORKERS_MAX]);
         Ok(())
     }
 
@@ -121,6 +141,11 @@ impl Setup {
         }
         builder.setup_clamp().dontfork();
         builder.build(512)
+    }
+
+    /// Whether sends may be lent to the network card.
+    pub(super) fn has_zero_copy_send(&self) -> bool {
+        self.zero_copy_send
     }
 
     /// The payload arena, registered as far as the memlock limit allows.
