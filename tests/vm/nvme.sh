@@ -9,11 +9,13 @@ step() { echo "== $* ($(up) s)"; }
 
 step "serve $backing"
 modprobe -a nbd ext4
-coproc target { exec ringsan serve --volume "disk=$backing" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 \
-    --data-dir /tmp/data --cores 1 2>&1; }
-server=$target_PID
-until read -r line <&"${target[0]}" && echo "   $line" && [[ $line == *"serves on CPU"* ]]; do kill -0 "$server"; done
-cat <&"${target[0]}" &   # the rest of its log
+mkfifo /tmp/log
+ringsan serve --volume "disk=$backing" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 --data-dir /tmp/data --cores 1 \
+    >/tmp/log 2>&1 &
+server=$!
+exec 3</tmp/log
+until read -r line <&3 && echo "   $line" && [[ $line == *"serves on CPU"* ]]; do kill -0 "$server"; done
+cat <&3 & # the rest of its log
 ringsan status --admin 127.0.0.1:9810 --json | tee /tmp/status.json | grep -q "$polled" \
     || { echo "status does not say $polled:"; cat /tmp/status.json; exit 1; }
 
@@ -30,7 +32,7 @@ blkdiscard -f --zeroout --offset 8388608 --length 8388608 $disk
 cmp --bytes=8388608 --ignore-initial=8388608 $disk /dev/zero
 
 step "a file system"
-mkfs.ext4 -q -F $disk
+mkfs.ext4 -q -F -b 4096 $disk
 mkdir -p /mnt/disk && mount $disk /mnt/disk
 for i in $(seq 40); do head -c $((i * 3001)) /dev/urandom >/mnt/disk/"$i"; done
 (cd /mnt/disk && sha256sum [0-9]*) >/tmp/sums
