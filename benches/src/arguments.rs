@@ -30,13 +30,7 @@ enum Command {
     Load(LoadArguments),
     /// The echo server that no target can beat (started by `compare`).
     #[command(hide = true)]
-    Floor {
-        portal: SocketAddr,
-        request_payload: usize,
-        reply_payload: usize,
-        #[arg(long)]
-        many: bool,
-    },
+    Floor { portal: SocketAddr, request_payload: usize, reply_payload: usize },
 }
 
 #[derive(Args)]
@@ -136,10 +130,10 @@ impl Arguments {
         match self.command {
             Command::Compare(arguments) => arguments.run(),
             Command::Load(arguments) => arguments.run(),
-            Command::Floor { portal, request_payload, reply_payload, many } => {
+            Command::Floor { portal, request_payload, reply_payload } => {
                 let listener =
                     TcpListener::bind(portal).with_context(|| format!("cannot listen on {portal}"))?;
-                floor::serve(&listener, floor::Echo { request_payload, reply_payload, many })
+                floor::serve(&listener, floor::Echo { request_payload, reply_payload })
             }
         }
     }

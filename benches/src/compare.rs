@@ -17,7 +17,7 @@ use crate::scenario::{self, Scenario};
 use crate::server::Server;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
-use crate::{chart, cpu, fio, report};
+use crate::{chart, cpu, fio, interrupt, report};
 
 /// What is to be compared, and how.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +66,7 @@ pub struct Record {
 
 /// Carries out `plan`, prints what comes out, and writes it to the results' directory.
 pub fn compare(plan: Plan) -> Result<()> {
+    interrupt::watch()?;
     cpu::pin(&[plan.method.client_cpu])?;
     let scratch = tempfile::tempdir().context("no temporary directory")?;
     let programs = programs(&plan.peers);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::backing::{Backing, BackingKind};
 use crate::count::{Counts, count};
+use crate::interrupt;
 use crate::process;
 use crate::sample::{Method, Sample};
 use crate::scenario::Scenario;
@@ -69,6 +70,7 @@ pub fn hold(
     let mut showings: Vec<Showing> = contestants.iter().map(Contestant::showing).collect();
     for round in 0..rounds {
         for turn in 0..contestants.len() {
+            interrupt::check()?;
             let place = (round + turn) % contestants.len();
             if showings[place].failure.is_none() {
                 match contestants[place].sample(scenario, backing, method) {

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use crate::backing::{Backing, BackingKind};
 use crate::compare::Plan;
+use crate::interrupt;
 use crate::peers::RINGSAN;
 use crate::server::Server;
 use crate::stage::Stage;
@@ -37,6 +38,7 @@ pub fn names() -> impl Iterator<Item = String> {
 pub fn all(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for (name, run) in EXPERIMENTS.iter().filter(|(name, _)| laboratory.plan.wants(&id(name))) {
+        interrupt::check()?;
         println!("\n{}", id(name));
         match run(laboratory) {
             Ok(found) => verdicts.extend(found),

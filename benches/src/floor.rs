@@ -2,14 +2,18 @@
 //!
 //! One read takes whatever has arrived, one write answers all of it: N requests of 28 bytes with N replies of
 //! 16 + 4096, or N of 28 + 4096 with N of 16. It looks at nothing but cookies: the sizes are told beforehand.
+//! Rule: it spins while there is work and a moment longer, so that neither sleeping nor waking costs anything.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 
 use wire::nbd::handshake::{ExportInfo, ExportTable, Negotiation, ServerPolicy, Step};
 use wire::nbd::transmission::{
@@ -22,78 +26,76 @@ use crate::load::{Load, Random};
 pub const EXPORT: &str = "disk";
 
 const SIZE_BYTES: u64 = 1 << 30;
+const SPIN: Duration = Duration::from_micros(200);
 const INBOX_BYTES: usize = 256 << 10;
 const OUTBOX_BYTES: usize = 2 << 20;
 const COOKIE: Range<usize> = 8..16;
 
-/// What the floor answers, and to how many clients.
+/// What the floor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
     /// Bytes that follow each request.
     pub request_payload: usize,
     /// Bytes that follow each reply.
     pub reply_payload: usize,
-    /// Several clients at once, which costs a poll(2) in each turn.
-    pub many: bool,
 }
 
 impl Echo {
     /// What `load` asks for; a load that both reads and writes has no floor.
     pub fn of(load: &Load) -> Option<Echo> {
-        let (request_payload, reply_payload) = match load.write_percent {
-            0 => (0, load.block_bytes as usize),
-            100 => (load.block_bytes as usize, 0),
-            _ => return None,
-        };
-        Some(Echo { request_payload, reply_payload, many: load.connections > 1 })
+        let block_bytes = load.block_bytes as usize;
+        match load.write_percent {
+            0 => Some(Echo { request_payload: 0, reply_payload: block_bytes }),
+            100 => Some(Echo { request_payload: block_bytes, reply_payload: 0 }),
+            _ => None,
+        }
     }
 }
 
-/// Serves one session after the other, for ever.
+/// Serves clients for ever.
 pub fn serve(listener: &TcpListener, echo: Echo) -> Result<()> {
     loop {
-        let served = if echo.many { serve_many(listener, echo) } else { serve_one(listener, echo) };
-        if let Err(error) = served {
+        if let Err(error) = session(listener, echo) {
             eprintln!("floor: {error:#}");
         }
     }
 }
 
-/// Accepts one client and echoes until it leaves.
-pub fn serve_one(listener: &TcpListener, echo: Echo) -> Result<()> {
-    let mut inbox = vec![0; INBOX_BYTES];
-    if let Some(mut client) = accept(listener, echo)? {
-        while client.echo(&mut inbox)? {}
-    }
-    Ok(())
-}
-
 /// Accepts clients and echoes until the last one has left.
-pub fn serve_many(listener: &TcpListener, echo: Echo) -> Result<()> {
+pub fn session(listener: &TcpListener, echo: Echo) -> Result<()> {
     let mut inbox = vec![0; INBOX_BYTES];
     let mut clients = Vec::from_iter(accept(listener, echo)?);
+    let mut worked = Instant::now();
     while !clients.is_empty() {
-        let (knocks, ready) = await_any(listener, &clients)?;
-        for place in (0..clients.len()).rev().filter(|place| ready[*place]) {
-            if !clients[place].echo(&mut inbox)? {
-                clients.swap_remove(place);
-            }
-        }
-        if knocks {
+        if turn(&mut clients, &mut inbox)? {
+            worked = Instant::now();
+        } else if worked.elapsed() > SPIN && await_any(listener, &clients)? {
             clients.extend(accept(listener, echo)?);
         }
     }
     Ok(())
 }
 
-/// Whether somebody wants to come in, and which clients have sent something or left.
-fn await_any(listener: &TcpListener, clients: &[Client]) -> Result<(bool, Vec<bool>)> {
+/// Looks at each client once; `false` when none had sent anything or left.
+fn turn(clients: &mut Vec<Client>, inbox: &mut [u8]) -> Result<bool> {
+    let mut worked = false;
+    for place in (0..clients.len()).rev() {
+        let seen = clients[place].echo(inbox)?;
+        worked |= seen != Seen::Nothing;
+        if seen == Seen::Leaving {
+            clients.swap_remove(place);
+        }
+    }
+    Ok(worked)
+}
+
+/// Sleeps until something happens; `true` when somebody wants to come in.
+fn await_any(listener: &TcpListener, clients: &[Client]) -> Result<bool> {
     let sockets = clients.iter().map(|client| client.stream.as_fd());
     let all = [listener.as_fd()].into_iter().chain(sockets);
     let mut all: Vec<PollFd> = all.map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
     poll(&mut all, PollTimeout::NONE)?;
-    let mut ready = all.iter().map(|socket| socket.any().unwrap_or(true));
-    Ok((ready.next().expect("the listener is the first"), ready.collect()))
+    Ok(all[0].any().unwrap_or(true))
 }
 
 /// `None` when the client went away, as one does that only looks whether the server is there.
@@ -146,6 +148,14 @@ fn export() -> ExportInfo {
     }
 }
 
+/// What a look at a client showed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Requests,
+    Leaving,
+}
+
 /// One connection: the place in its stream of requests, and replies made up beforehand but for their cookies.
 struct Client {
     stream: TcpStream,
@@ -172,19 +182,20 @@ impl Client {
         Client { stream, echo, skip: 0, carried: 0, carry, cookie: None, outbox, ready: 0 }
     }
 
-    /// One read, one write; `false` when the client has left.
-    fn echo(&mut self, inbox: &mut [u8]) -> Result<bool> {
-        let carried = std::mem::take(&mut self.carried);
-        inbox[..carried].copy_from_slice(&self.carry[..carried]);
-        let received = match self.stream.read(&mut inbox[carried..]) {
-            Ok(0) => return Ok(false),
+    /// One read, one write.
+    fn echo(&mut self, inbox: &mut [u8]) -> Result<Seen> {
+        let carried = self.carried;
+        let received = match recv(self.stream.as_raw_fd(), &mut inbox[carried..], MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => return Ok(Seen::Nothing),
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Seen::Leaving),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
             Err(error) => return Err(error).context("cannot receive"),
         };
+        inbox[..carried].copy_from_slice(&self.carry[..carried]);
+        self.carried = 0;
         self.take(&inbox[..carried + received])?;
         self.flush()?;
-        Ok(true)
+        Ok(Seen::Requests)
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -232,9 +243,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let endpoint = Endpoint::Tcp(listener.local_addr().expect("bound"));
         let echo = Echo::of(load).expect("the load has a floor");
-        let server = std::thread::spawn(move || {
-            if echo.many { serve_many(&listener, echo) } else { serve_one(&listener, echo) }
-        });
+        let server = std::thread::spawn(move || session(&listener, echo));
         let address = Address { endpoint, export: EXPORT.into() };
         let mut generator = Generator::open(&address, load).expect("the floor is there");
         let figures = generator.run(Until::Requests(requests)).expect("the floor answers");

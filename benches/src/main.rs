@@ -17,6 +17,7 @@ mod experiment;
 mod fio;
 mod floor;
 mod generator;
+mod interrupt;
 mod judgement;
 mod load;
 mod machine;

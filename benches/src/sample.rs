@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::backing::Backing;
 use crate::fio;
 use crate::generator::{Generator, Until};
+use crate::interrupt;
 use crate::load::{Load, Sending};
 use crate::process;
 use crate::quiet::{Watch, await_quiet};
@@ -152,6 +153,7 @@ impl Method {
     /// The sample with the fewest strangers among some tries, which end with the first clean one.
     fn cleanest(&self, take: impl Fn() -> Result<Sample>) -> Result<Sample> {
         let take = || {
+            interrupt::check()?;
             await_quiet(&self.cpus(), STRANGERS_MAX, self.patience)?;
             take()
         };

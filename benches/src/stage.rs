@@ -42,7 +42,6 @@ impl Stage<'_> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["floor".into(), portal.to_string()]);
         command.args([echo.request_payload, echo.reply_payload].map(|size| size.to_string()));
-        command.args(echo.many.then_some("--many"));
         let address = Address { endpoint: Endpoint::Tcp(portal), export: EXPORT.into() };
         self.run("floor", command.into(), address).map(Some)
     }

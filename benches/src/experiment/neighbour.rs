@@ -13,6 +13,7 @@ use super::Laboratory;
 use crate::address::Address;
 use crate::backing::{Backing, BackingKind};
 use crate::generator::{Generator, Until};
+use crate::interrupt;
 use crate::load::{Load, Waiting};
 use crate::peers::serve_ringsan;
 use crate::server::{Server, export_at};
@@ -27,6 +28,7 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let apart = Pair::in_two_processes(laboratory, &backing)?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..laboratory.plan.rounds {
+        interrupt::check()?;
         with.push(together.first_beside_second(laboratory)?);
         without.push(apart.first_beside_second(laboratory)?);
     }
