@@ -3,6 +3,10 @@
 //! There are no wakers: whoever completes something names the task. A future finds its core through
 //! the context that it is polled with, so it must be polled by this executor and no other.
 
+mod idle;
+mod operation;
+mod sleep;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -17,22 +21,16 @@ use slab::Slab;
 use crate::buffer::Arena;
 use crate::driver::{Counters, Driver, Moment, Wait};
 use crate::handle::{Handle, Path};
-use crate::op::{Completion, Op, Token};
+use crate::op::{Completion, Token};
 use crate::sync::WaitList;
+
+pub use idle::Idle;
+use idle::Waiting;
+pub(crate) use operation::Operation;
+pub use sleep::Sleep;
 
 /// Tasks polled before completions are looked for again.
 const POLLS_PER_TURN: usize = 256;
-
-/// How a core waits when no task is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// Spins for a while that adapts to what came of it, up to this; then sleeps.
-    Adaptive(Duration),
-    /// Never sleeps.
-    Busy,
-    /// Never spins.
-    Off,
-}
 
 /// A core, as its own tasks see it.
 #[derive(Clone)]
@@ -327,179 +325,5 @@ impl TaskRef {
 
     pub(crate) fn wake(&self) {
         self.core.wake(self.id);
-    }
-}
-
-/// An operation, from its start to its completion.
-pub(crate) struct Operation(OperationState);
-
-enum OperationState {
-    Unstarted(Op),
-    Started(Core, usize),
-    Finished,
-}
-
-impl Operation {
-    pub(crate) fn new(op: Op) -> Operation {
-        Operation(OperationState::Unstarted(op))
-    }
-}
-
-impl Future for Operation {
-    type Output = Completion;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
-        match std::mem::replace(&mut self.0, OperationState::Finished) {
-            OperationState::Unstarted(op) => {
-                let core = Core::of(cx);
-                let task = core.0.current.get();
-                let key = core.0.slots.borrow_mut().insert(Slot::Pending(task));
-                let started = core.0.driver.borrow_mut().start(Token(key as u32), op);
-                if let Some(completion) = started {
-                    core.0.slots.borrow_mut().remove(key);
-                    return Poll::Ready(completion);
-                }
-                self.0 = OperationState::Started(core, key);
-                Poll::Pending
-            }
-            OperationState::Started(core, key) => {
-                let mut slots = core.0.slots.borrow_mut();
-                if let Slot::Done(_) = slots[key] {
-                    let Slot::Done(completion) = slots.remove(key) else { unreachable!("looked at above") };
-                    return Poll::Ready(completion);
-                }
-                slots[key] = Slot::Pending(core.0.current.get());
-                drop(slots);
-                self.0 = OperationState::Started(core, key);
-                Poll::Pending
-            }
-            OperationState::Finished => panic!("an operation is not polled after its completion"),
-        }
-    }
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        if let OperationState::Started(core, key) = &self.0 {
-            let mut slots = core.0.slots.borrow_mut();
-            let done = match slots[*key] {
-                Slot::Pending(_) => std::mem::replace(&mut slots[*key], Slot::Abandoned),
-                _ => slots.remove(*key),
-            };
-            drop(slots);
-            drop(done);
-        }
-    }
-}
-
-/// A point in time to wait for.
-pub struct Sleep {
-    at: Moment,
-    timer: Option<(Core, (Moment, u64))>,
-}
-
-impl Sleep {
-    /// Until `at`.
-    pub fn until(at: Moment) -> Sleep {
-        Sleep { at, timer: None }
-    }
-
-    fn cancel(&mut self) {
-        if let Some((core, key)) = self.timer.take() {
-            core.0.timers.borrow_mut().remove(&key);
-        }
-    }
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let core = Core::of(cx);
-        self.cancel();
-        if core.turn_started() >= self.at {
-            return Poll::Ready(());
-        }
-        let number = core.0.timer_numbers.get();
-        core.0.timer_numbers.set(number + 1);
-        let key = (self.at, number);
-        core.0.timers.borrow_mut().insert(key, core.0.current.get());
-        self.timer = Some((core, key));
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.cancel();
-    }
-}
-
-/// The policy of spinning: a budget that doubles when a sleep proved short and halves when it proved long.
-struct Waiting {
-    idle: Idle,
-    budget: Duration,
-    last_work: Moment,
-}
-
-/// The smallest budget that is worth spinning for.
-const BUDGET_MIN: Duration = Duration::from_micros(2);
-
-impl Waiting {
-    fn new(idle: Idle, now: Moment) -> Waiting {
-        Waiting { idle, budget: Duration::ZERO, last_work: now }
-    }
-
-    fn decide(&self, now: Moment, next_timer: Option<Moment>) -> Wait {
-        let sleep = next_timer.map_or(Wait::Forever, Wait::Until);
-        match self.idle {
-            Idle::Busy => Wait::No,
-            Idle::Off => sleep,
-            Idle::Adaptive(_) if now - self.last_work < self.budget => Wait::No,
-            Idle::Adaptive(_) => sleep,
-        }
-    }
-
-    fn learn(&mut self, worked: bool, wait: Wait, before: Moment, after: Moment) {
-        if let (Idle::Adaptive(limit), true) = (self.idle, wait != Wait::No) {
-            let gap = after - self.last_work;
-            self.budget = match gap <= limit {
-                true => (self.budget * 2).clamp(BUDGET_MIN.min(limit), limit),
-                false => self.budget / 2,
-            };
-            if self.budget < BUDGET_MIN {
-                self.budget = Duration::ZERO;
-            }
-        }
-        if worked {
-            self.last_work = after;
-        } else if wait != Wait::No {
-            self.last_work = before;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spinning_stops_when_it_is_in_vain_and_returns_when_work_is_near() {
-        let limit = Duration::from_micros(50);
-        let mut waiting = Waiting::new(Idle::Adaptive(limit), Moment(0));
-        assert_eq!(waiting.decide(Moment(0), None), Wait::Forever, "an idle core sleeps at once");
-        let mut now = Moment(0);
-        for _ in 0..10 {
-            let woken = now + Duration::from_micros(20);
-            waiting.learn(true, Wait::Forever, now, woken);
-            now = woken;
-        }
-        assert_eq!(waiting.decide(now + Duration::from_micros(30), None), Wait::No);
-        for _ in 0..10 {
-            let woken = now + Duration::from_secs(1);
-            waiting.learn(true, Wait::Forever, now, woken);
-            now = woken;
-        }
-        assert_eq!(waiting.decide(now, None), Wait::Forever);
     }
 }
