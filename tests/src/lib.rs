@@ -5,15 +5,18 @@
 
 pub mod certificates;
 pub mod device;
+pub mod launch;
 pub mod ledger;
+pub mod log;
 pub mod nbd;
 pub mod scratch;
 pub mod skip;
 pub mod target;
 pub mod tool;
 
+pub use launch::Launch;
 pub use scratch::Scratch;
-pub use target::{Launch, Target};
+pub use target::Target;
 pub use tool::Tool;
 
 /// One KiB, MiB.

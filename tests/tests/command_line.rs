@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use tests::target::binary;
+use tests::launch::binary;
 use tests::tool::said;
 use tests::{Launch, Scratch, Tool};
 

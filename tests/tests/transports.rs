@@ -64,7 +64,7 @@ fn ipv6_serves() -> Result<()> {
 #[test]
 fn several_portals_serve_the_same_volume() -> Result<()> {
     let scratch = Scratch::new()?;
-    let second = tests::target::free_address();
+    let second = tests::launch::free_address();
     let target = Launch::new(&scratch).volume("disk=memory,size=64M").portal(second.to_string()).start()?;
     Client::attach(target.address(), "disk")?.write(0, b"through the first".repeat(512).as_slice())?;
     let read = Client::attach(second, "disk")?.read(0, 512)?;

@@ -50,7 +50,7 @@ fn attach(connections: u32, volume: &str) -> Result<()> {
 
 fn nvme(backing: &str, drive: &str) -> Result<()> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let binary = format!("{}:/usr/local/bin/ringsan", tests::target::binary()?.display());
+    let binary = format!("{}:/usr/local/bin/ringsan", tests::launch::binary()?.display());
     let options = ["--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
     let Some(guest) = guest(&options, "nvme.sh") else { return Ok(()) };
     finish(guest.args([backing, "IOPOLL"]))

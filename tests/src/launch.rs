@@ -1,0 +1,205 @@
+//! How a daemon is started: on ports of its own, with its files in the test's folder.
+//!
+//! The binary is the one that RINGSAN_BIN names, else a release build made (or found fresh) on first use.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::Scratch;
+use crate::certificates::Certificates;
+use crate::target::Target;
+use crate::tool::Tool;
+
+/// How to start a daemon.
+#[derive(Clone)]
+pub struct Launch {
+    folder: PathBuf,
+    data: PathBuf,
+    nbd: SocketAddr,
+    admin: SocketAddr,
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+    prefix: Vec<String>,
+    nbd_settings: String,
+    tables: String,
+    listens: bool,
+}
+
+impl Launch {
+    /// A daemon with one core, on free ports of 127.0.0.1, with a data directory of its own in `scratch`. The same
+    /// launch, started again, is the same node.
+    pub fn new(scratch: &Scratch) -> Launch {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let data = format!("data{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Launch {
+            folder: scratch.path().to_owned(),
+            data: scratch.join(&data),
+            nbd: free_address(),
+            admin: free_address(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            prefix: Vec::new(),
+            nbd_settings: String::new(),
+            tables: String::new(),
+            listens: true,
+        }
+    }
+
+    /// A volume, `NAME=PATH|memory[,…]`.
+    pub fn volume(self, spec: impl Into<String>) -> Launch {
+        self.arg("--volume").arg(spec)
+    }
+
+    /// Two cores, where the machine has two CPUs.
+    pub fn two_cores(self) -> Launch {
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+        self.arg("--cores").arg(if cpus > 1 { "0,1" } else { "0" })
+    }
+
+    /// One more NBD portal, `HOST:PORT` or `unix:PATH`.
+    pub fn portal(self, portal: impl Into<String>) -> Launch {
+        self.arg("--nbd").arg(portal)
+    }
+
+    /// No TCP portal for NBD.
+    pub fn without_tcp(mut self) -> Launch {
+        self.listens = false;
+        self
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl Into<String>) -> Launch {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// One line of the configuration's section `[nbd]`.
+    pub fn nbd_setting(mut self, line: &str) -> Launch {
+        self.nbd_settings += &format!("{line}\n");
+        self
+    }
+
+    /// TLS, which clients may or must use (`allow`, `require`), for clients that `certificates` know.
+    pub fn tls(self, mode: &str, certificates: &Certificates) -> Launch {
+        let folder = certificates.folder().display();
+        let lines = format!("tls = {mode:?}\ntls_directory = \"{folder}\"\ntls_verify_clients = true");
+        self.nbd_setting(&lines)
+    }
+
+    /// Further tables of the configuration.
+    pub fn tables(mut self, text: &str) -> Launch {
+        text.clone_into(&mut self.tables);
+        self
+    }
+
+    /// An environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Launch {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A program, with arguments, that starts the daemon (`systemd-socket-activate`, `prlimit`).
+    pub fn under(mut self, words: &[&str]) -> Launch {
+        self.prefix = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// The address of its TCP portal.
+    pub fn address(&self) -> SocketAddr {
+        self.nbd
+    }
+
+    /// The address of its admin portal.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The file of its configuration.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join("ringsan.toml")
+    }
+
+    /// Writes the configuration as it stands now.
+    pub fn write_config(&self) -> Result<()> {
+        let text = format!("[nbd]\n{}\n{}", self.nbd_settings, self.tables);
+        fs::write(self.config_path(), text).context("writing the configuration")
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Result<Target> {
+        let target = self.spawn()?;
+        target.await_ready()?;
+        Ok(target)
+    }
+
+    /// Starts it and does not wait.
+    pub fn start_unready(self) -> Result<Target> {
+        self.spawn()
+    }
+
+    /// Starts it; it must refuse, with exit status `status`. What it said.
+    pub fn refused(self, status: i32) -> Result<String> {
+        let (ended, said) = self.spawn()?.await_refusal()?;
+        ensure!(ended.code() == Some(status), "ended with {ended}, not {status}:\n{said}");
+        Ok(said)
+    }
+
+    fn spawn(self) -> Result<Target> {
+        self.write_config()?;
+        let mut words: Vec<String> = self.prefix.clone();
+        words.push(binary()?.display().to_string());
+        words.extend(["serve", "--config"].map(str::to_owned));
+        words.push(self.config_path().display().to_string());
+        words.extend(["--data-dir".to_owned(), self.data.display().to_string()]);
+        words.extend(["--admin".to_owned(), self.admin.to_string()]);
+        if self.listens {
+            words.extend(["--nbd".to_owned(), self.nbd.to_string()]);
+        }
+        words.extend(self.args.iter().cloned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(self.environment.iter().cloned()).current_dir(&self.folder);
+        Target::spawn(command, self)
+    }
+}
+
+/// A port below those that the kernel gives to outgoing connections, so that none of ours takes it meanwhile.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + ((std::process::id() * 131) as u16).wrapping_add(step) % 12_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// The daemon's binary.
+pub fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match BINARY.get_or_init(|| find_binary().map_err(|error| format!("{error:#}"))) {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("{error}"),
+    }
+}
+
+fn find_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("RINGSAN_BIN") {
+        return fs::canonicalize(&path).with_context(|| format!("RINGSAN_BIN={}", path.display()));
+    }
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let build = ["build", "--release", "--package", "ringsan", "--message-format", "json"];
+    let messages = Tool::new("cargo").args(build).folder(&tree).seconds(1200).ok()?;
+    let executables = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let path =
+        executables.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    path.context("cargo names the executable that it built")
+}
