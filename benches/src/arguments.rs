@@ -41,7 +41,7 @@ struct CompareArguments {
     /// Length of each sample.
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     seconds: f64,
-    /// How long to wait for a quiet moment before each sample.
+    /// How long to try for an undisturbed sample, each time.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     patience: f64,
     /// Three short rounds: to see that it works, not to quote.

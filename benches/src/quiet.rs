@@ -53,13 +53,12 @@ impl Watch {
     }
 }
 
-/// Waits until strangers leave `cpus` alone, at most for `patience`; we ourselves must be idle.
-pub fn await_quiet(cpus: &[usize], strangers_max: f64, patience: Duration) -> Result<()> {
-    let began = Instant::now();
+/// Waits until strangers leave `cpus` alone, at most until `deadline`; we ourselves must be idle.
+pub fn await_quiet(cpus: &[usize], strangers_max: f64, deadline: Instant) -> Result<()> {
     loop {
         let watch = Watch::begin(cpus)?;
         sleep(LOOK);
-        if watch.strangers(Duration::ZERO)? <= strangers_max || began.elapsed() > patience {
+        if watch.strangers(Duration::ZERO)? <= strangers_max || Instant::now() > deadline {
             return Ok(());
         }
     }

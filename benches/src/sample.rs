@@ -2,7 +2,7 @@
 //!
 //! Rule: warmed up before, undisturbed during, or said to be otherwise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -100,7 +100,7 @@ pub struct Method {
     pub sample: Duration,
     /// Load before the sample begins.
     pub warm_up: Duration,
-    /// How long to wait for a quiet moment before each sample.
+    /// How long to try for an undisturbed sample.
     pub patience: Duration,
 }
 
@@ -150,16 +150,17 @@ impl Method {
         Ok(Sample::new(&figures, load, served, watch.strangers(ours)?))
     }
 
-    /// The sample with the fewest strangers among some tries, which end with the first clean one.
+    /// The sample with the fewest strangers among some tries, which end with the first clean one or with our patience.
     fn cleanest(&self, take: impl Fn() -> Result<Sample>) -> Result<Sample> {
+        let deadline = Instant::now() + self.patience;
         let take = || {
             interrupt::check()?;
-            await_quiet(&self.cpus(), STRANGERS_MAX, self.patience)?;
+            await_quiet(&self.cpus(), STRANGERS_MAX, deadline)?;
             take()
         };
         let mut best = take()?;
         for _ in 1..TRIES {
-            if best.is_clean() {
+            if best.is_clean() || Instant::now() > deadline {
                 break;
             }
             let again = take()?;
