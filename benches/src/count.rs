@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::generator::{Generator, Until};
+use crate::interrupt;
 use crate::load::Load;
 use crate::server::Server;
 
@@ -47,7 +48,7 @@ fn start(pids: &str) -> Result<Child> {
     let mut command = Command::new("perf");
     command.args(["stat", "-x,", "-e", SYSTEM_CALLS, "-e", INSTRUCTIONS, "-p", pids]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("perf is not installed (Debian: linux-perf)")?;
+    let mut child = interrupt::spawn(&mut command).context("perf is not installed (Debian: linux-perf)")?;
     let began = Instant::now();
     while !is_attached(child.id()) {
         if child.try_wait()?.is_some() || began.elapsed() > ATTACH_MAX {

@@ -2,7 +2,7 @@
 //!
 //! Its nbd engine tops out near 165,000 requests a second: against anything faster it measures itself.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::address::Address;
 use crate::backing::{Backing, BackingKind};
 use crate::cpu;
+use crate::interrupt;
 use crate::load::{Load, Order};
 use crate::sample::Method;
 use crate::tally::{Figures, Latency};
@@ -41,7 +42,9 @@ pub fn version() -> Result<String> {
 fn run(place: &[String], load: &Load, method: &Method, cpu: usize) -> Result<Figures> {
     let mut command = Command::new("fio");
     command.args(place).args(arguments(load, method));
-    let output = cpu::pinned(&[cpu], || command.output().context("cannot run fio"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = cpu::pinned(&[cpu], || interrupt::spawn(&mut command).context("cannot run fio"))?;
+    let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!("fio: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

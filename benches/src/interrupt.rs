@@ -2,19 +2,19 @@
 //!
 //! Rule: a signal only sets a mark; whoever is about to begin something looks at it.
 
+use std::io;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Takes the signals from now on; call it before any thread is started. Children are not affected.
+/// Takes the signals from now on; call it before any thread is started.
 pub fn watch() -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
+    let signals = signals();
     signals.thread_block().context("cannot take signals")?;
     thread::spawn(move || {
         while signals.wait().is_ok() {
@@ -26,6 +26,18 @@ pub fn watch() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Spawns `command` with the signals let through: a child inherits what its parent holds back.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    let before = signals().thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    child
+}
+
+fn signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM])
 }
 
 /// An error once a signal has come.

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::address::{Address, Endpoint};
 use crate::cpu;
 use crate::dial::dial;
+use crate::interrupt;
 use crate::load::ReplyKind;
 use crate::process;
 
@@ -54,7 +55,9 @@ impl Server {
         let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let program = command.get_program().to_string_lossy().into_owned();
-        let child = cpu::pinned(cpus, || command.spawn().with_context(|| format!("cannot run {program}")))?;
+        let child = cpu::pinned(cpus, || {
+            interrupt::spawn(&mut command).with_context(|| format!("cannot run {program}"))
+        })?;
         let pid = child.id() as i32;
         let mut server = Server { name: name.into(), address, child, pid };
         server.await_ready(pid_file.is_some(), log)?;
