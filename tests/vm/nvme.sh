@@ -1,9 +1,11 @@
 #!/bin/bash
 # In the guest: ringsan serves the emulated drive, the guest's own kernel is the client, and the drive is then
 # read back behind ringsan's back.
-# usage: nvme.sh BACKING POLLED   (/dev/ng0n1 or /dev/nvme0n1; what `status` must say of its way of I/O)
+# usage: nvme.sh BACKING POLLED [FLAG...]   (/dev/ng0n1 or /dev/nvme0n1; what `status` must say of its way of I/O;
+# more flags of `serve`)
 set -euo pipefail
 backing=$1 polled=$2
+shift 2
 disk=/dev/nbd0
 step() { echo "== $* ($(up) s)"; }
 
@@ -11,7 +13,7 @@ step "serve $backing"
 modprobe -a nbd ext4
 mkfifo /tmp/log
 ringsan serve --volume "disk=$backing" --nbd 127.0.0.1:10809 --admin 127.0.0.1:9810 --data-dir /tmp/data --cores 1 \
-    >/tmp/log 2>&1 &
+    "$@" >/tmp/log 2>&1 &
 server=$!
 exec 3</tmp/log
 until read -r line <&3 && echo "   $line" && [[ $line == *"serves on CPU"* ]]; do kill -0 "$server"; done
