@@ -113,8 +113,12 @@ impl Channel {
         Ok(buffer)
     }
 
-    /// Sends all of `gather` and gives it back empty.
-    pub async fn send(&self, mut gather: Box<Gather>) -> (Result<(), Fault>, Box<Gather>) {
+    /// Sends all of `gather` and gives it back empty. `progress` is called whenever the peer has taken a part.
+    pub async fn send(
+        &self,
+        mut gather: Box<Gather>,
+        progress: impl Fn(),
+    ) -> (Result<(), Fault>, Box<Gather>) {
         if let Some(tls) = &self.tls {
             let mut plaintext = Vec::with_capacity(gather.remaining());
             gather.copy_to(&mut plaintext);
@@ -228,11 +232,16 @@ impl Tls {
         }
     }
 
-    /// Decrypts what is pending, as far as rustls has room. `false`: nothing was pending.
+    /// Decrypts what is pending, as far as rustls has room. `false`: there was nothing to decrypt.
     fn feed(&mut self) -> Result<bool, Fault> {
         let Some((buffer, mut at)) = self.pending.take() else { return Ok(false) };
         while at < buffer.len() {
-            at += self.connection.read_tls(&mut &buffer.bytes()[at..]).map_err(lost)?;
+            let taken = self.connection.read_tls(&mut &buffer.bytes()[at..]).map_err(lost)?;
+            if taken == 0 {
+                // The client has said that it will send no more; whatever comes after is nobody's.
+                return Ok(false);
+            }
+            at += taken;
             let state = self.connection.process_new_packets();
             let state = state.map_err(|error| Fault::caused(Kind::Protocol, "TLS", error))?;
             if state.plaintext_bytes_to_read() > 0 {

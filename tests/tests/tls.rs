@@ -1,8 +1,12 @@
 //! STARTTLS: both versions, client certificates, and what is refused.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tests::certificates::Certificates;
 use tests::nbd::{Client, OPT_GO, OPT_STARTTLS, REP_ACK, name_payload};
 use tests::skip::lacks;
@@ -206,4 +210,35 @@ fn require(scratch: &Scratch) -> Result<(Target, Certificates)> {
 
 fn uri(target: &Target, certificates: &Path) -> String {
     format!("nbds://{}/disk?tls-certificates={}", target.address(), certificates.display())
+}
+
+#[test]
+fn bytes_after_the_end_of_tls_end_the_connection_and_stop_nobody_else() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (target, certificates) = require(&scratch)?;
+    let mut client = Client::greet(target.address())?;
+    client.option(OPT_STARTTLS, &[])?;
+    assert_eq!(client.option_reply(OPT_STARTTLS)?.kind, REP_ACK);
+    let mut tls = tls_client(&certificates)?;
+    while tls.is_handshaking() {
+        tls.complete_io(&mut client.stream())?;
+    }
+    tls.send_close_notify();
+    let mut last = Vec::new();
+    tls.write_tls(&mut last)?;
+    last.resize(last.len() + (64 << 10), 0);
+    client.send(&last)?;
+    client.ended()?;
+    Client::greet(target.address())?;
+    target.stop()?;
+    Ok(())
+}
+
+fn tls_client(certificates: &Certificates) -> Result<ClientConnection> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificates.file("ca-cert.pem"))?)?;
+    let chain = vec![CertificateDer::from_pem_file(certificates.file("client-cert.pem"))?];
+    let key = PrivateKeyDer::from_pem_file(certificates.file("client-key.pem"))?;
+    let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    Ok(ClientConnection::new(Arc::new(config), "localhost".try_into()?)?)
 }
