@@ -88,6 +88,11 @@ impl Arena {
         Buffer { arena: self.clone(), ptr, len, order: order as u8, spilled: true }
     }
 
+    /// Wakes whenever a buffer has come back.
+    pub fn returned(&self) -> &WaitList {
+        &self.waiting
+    }
+
     /// Bytes in all.
     pub fn bytes(&self) -> usize {
         self.bytes

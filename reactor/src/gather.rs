@@ -6,6 +6,8 @@ use crate::buffer::View;
 
 /// The kernel's UIO_MAXIOV; what is beyond goes with the next send.
 const IOVECS_MAX: usize = 1024;
+/// Bytes of one send; what is beyond goes with the next one, so that a slow peer is seen to take something.
+const SEND_BYTES_MAX: usize = 1 << 20;
 
 /// An outgoing sequence of bytes.
 #[derive(Default)]
@@ -106,6 +108,7 @@ impl Gather {
     pub(crate) fn prepare(&mut self) -> *const libc::msghdr {
         self.iovecs.clear();
         let mut skip = self.sent;
+        let mut room = SEND_BYTES_MAX;
         for part in &self.parts {
             let (ptr, len) = match part {
                 Part::Head { start, len } => (self.heads[*start..].as_ptr(), *len),
@@ -113,12 +116,14 @@ impl Gather {
             };
             let skipped = skip.min(len);
             skip -= skipped;
-            if self.iovecs.len() == IOVECS_MAX {
+            if self.iovecs.len() == IOVECS_MAX || room == 0 {
                 break;
             }
-            if len > skipped {
+            let iov_len = (len - skipped).min(room);
+            if iov_len > 0 {
+                room -= iov_len;
                 let iov_base = ptr.wrapping_add(skipped).cast_mut().cast();
-                self.iovecs.push(libc::iovec { iov_base, iov_len: len - skipped });
+                self.iovecs.push(libc::iovec { iov_base, iov_len });
             }
         }
         // SAFETY: all-zero is a valid msghdr: no name, no control data.
@@ -135,6 +140,21 @@ mod tests {
 
     use super::*;
     use crate::region::Region;
+
+    #[test]
+    fn one_send_is_bounded_and_the_next_goes_on_where_it_ended() {
+        let mut gather = Gather::default();
+        gather.head(|out| out.resize(SEND_BYTES_MAX - 1, 1));
+        gather.head(|out| out.resize(2 * SEND_BYTES_MAX + 5, 2));
+        let mut sends = Vec::new();
+        while gather.remaining() > 0 {
+            gather.prepare();
+            let len = gather.iovecs.iter().map(|iovec| iovec.iov_len).sum();
+            sends.push(len);
+            gather.advance(len);
+        }
+        assert_eq!(sends, [SEND_BYTES_MAX, SEND_BYTES_MAX, 5]);
+    }
 
     #[test]
     fn copies_heads_and_views_in_order_without_what_was_sent() {

@@ -128,7 +128,7 @@ impl Channel {
             }
         }
         let zero_copy = gather.remaining() >= self.zero_copy_bytes;
-        let (result, mut gather) = verbs::send(&self.socket, gather, zero_copy, |_| ()).await;
+        let (result, mut gather) = verbs::send(&self.socket, gather, zero_copy, |_| progress()).await;
         gather.clear();
         (result.map_err(lost), gather)
     }
@@ -140,7 +140,7 @@ impl Channel {
         }
         let mut gather = Box::<Gather>::default();
         gather.head(|out| out.extend_from_slice(bytes));
-        self.send(gather).await.0
+        self.send(gather, || ()).await.0
     }
 
     /// Performs the TLS handshake as the server.

@@ -70,7 +70,7 @@ impl Outbox {
         self.changed.wake_all();
     }
 
-    /// Since when the send in progress, if any, has not been done.
+    /// Since when the peer has taken nothing of the send in progress, if there is one.
     pub fn sending_since(&self) -> Option<Moment> {
         self.sending_since.get()
     }
@@ -98,7 +98,8 @@ impl Outbox {
             if alive {
                 self.sending_since.set(Some(sent_at));
                 let result;
-                (result, gather) = channel.send(gather).await;
+                let progress = || self.sending_since.set(Some(core.now()));
+                (result, gather) = channel.send(gather, progress).await;
                 self.sending_since.set(None);
                 alive = result.is_ok();
                 if !alive {
@@ -115,6 +116,11 @@ impl Outbox {
 }
 
 impl Claim<'_> {
+    /// Whether the socket has all that was pushed.
+    pub fn is_drained(&self) -> bool {
+        self.0.sending_since.get().is_none() && self.0.next.borrow().gather.len() == 0
+    }
+
     /// Adds the next piece of the reply that owns the stream.
     pub fn push(&self, receipt: Receipt, write: impl FnOnce(&mut Gather)) {
         self.0.next.borrow_mut().add(receipt, write);

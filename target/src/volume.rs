@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use reactor::buffer::PIECE_BYTES_MAX;
 use reactor::sync::WaitList;
-use reactor::{Buffer, Core, View};
+use reactor::{Buffer, Core, View, io as verbs};
 use wire::nbd::transmission::Extent;
 
 use crate::fault::{Fault, Kind};
@@ -24,6 +24,8 @@ use crate::store::{Store, Zeroing};
 
 /// Latencies are kept from 1 ns to 100 s with two significant digits.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
+/// What a store in memory zeroes or discards at a time, in about a millisecond.
+const STEP_BYTES: u64 = 4 << 20;
 
 /// One volume.
 pub struct Volume {
@@ -125,6 +127,7 @@ impl Volume {
         take: impl AsyncFnOnce(usize) -> Buffer,
     ) -> Result<View, Fault> {
         let _running = self.generations.begin();
+        self.still_inside(offset, len as u64, Kind::Invalid)?;
         if let Some(view) = self.store.view(offset, len) {
             return Ok(view);
         }
@@ -137,6 +140,7 @@ impl Volume {
     /// Writes `data` to `offset`, durably if asked.
     pub async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
         let _running = self.change();
+        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
         let range = offset..offset + data.len() as u64;
         if self.block_bytes == 1 {
             return self.store.write(offset, data, durable).await;
@@ -165,16 +169,20 @@ impl Volume {
     /// Lets the backing forget the whole blocks of the range; the rest stays.
     pub async fn trim(&self, offset: u64, len: u64, durable: bool) -> Result<(), Fault> {
         let _running = self.change();
+        self.still_inside(offset, len, Kind::Invalid)?;
         let inner = self.blocks_inside(offset..offset + len);
         if inner.is_empty() {
             return Ok(());
         }
         let _guard = self.ranges.exclusive(inner.clone()).await;
-        match self.store.discard(inner.start, inner.end - inner.start).await {
-            // Trimming is advice; a backing that cannot take it has done no harm.
-            Err(fault) if fault.kind() == Kind::Unsupported => Ok(()),
-            result => result,
-        }?;
+        for step in self.steps(inner) {
+            match self.store.discard(step.start, step.end - step.start).await {
+                // Trimming is advice; a backing that cannot take it has done no harm.
+                Err(fault) if fault.kind() == Kind::Unsupported => break,
+                result => result,
+            }?;
+            self.let_others().await;
+        }
         self.sync_if(durable).await
     }
 
@@ -187,6 +195,7 @@ impl Volume {
         durable: bool,
     ) -> Result<(), Fault> {
         let _running = self.change();
+        self.still_inside(offset, len, Kind::NoSpace)?;
         let range = offset..offset + len;
         let inner = self.blocks_inside(range.clone());
         if inner.is_empty() {
@@ -194,12 +203,15 @@ impl Volume {
         }
         {
             let _guard = self.ranges.exclusive(inner.clone()).await;
-            match self.store.zero(inner.start, inner.end - inner.start, how).await {
-                Err(fault) if fault.kind() == Kind::Unsupported && !how.fast_only => {
-                    self.fill_with_zeroes(inner.clone()).await
-                }
-                result => result,
-            }?;
+            for step in self.steps(inner.clone()) {
+                match self.store.zero(step.start, step.end - step.start, how).await {
+                    Err(fault) if fault.kind() == Kind::Unsupported && !how.fast_only => {
+                        self.fill_with_zeroes(step).await
+                    }
+                    result => result,
+                }?;
+                self.let_others().await;
+            }
         }
         self.modify_zero(range.start..inner.start, false).await?;
         self.modify_zero(inner.end..range.end, false).await?;
@@ -257,6 +269,16 @@ impl Volume {
         }
     }
 
+    /// A request was checked when its header came; the volume may have shrunk before its data did.
+    fn still_inside(&self, offset: u64, len: u64, beyond: Kind) -> Result<(), Fault> {
+        let size_bytes = self.size_bytes.get();
+        if offset + len <= size_bytes {
+            return Ok(());
+        }
+        let name = &self.settings.borrow().name;
+        Err(Fault::new(beyond, format!("volume {name} has shrunk to {size_bytes} bytes under a request")))
+    }
+
     fn change(&self) -> Change<'_> {
         Change { changes: &self.changes, _running: self.generations.begin() }
     }
@@ -299,9 +321,28 @@ impl Volume {
             let mut buffer = self.take(len);
             buffer.bytes_mut().fill(0);
             self.store.write(at, buffer.into_view(0, len), false).await?;
+            self.let_others().await;
             at += len as u64;
         }
         Ok(())
+    }
+
+    /// A store that works on the spot works on a long range in steps.
+    fn steps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+        let step = if self.is_immediate() { STEP_BYTES } else { u64::MAX };
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            let start = at;
+            at = range.end.min(start.saturating_add(step));
+            (start < range.end).then_some(start..at)
+        })
+    }
+
+    /// Between two steps, a turn for everything else of this core.
+    async fn let_others(&self) {
+        if self.is_immediate() {
+            verbs::sleep(&self.core, Duration::ZERO).await;
+        }
     }
 
     /// `data` itself, or a copy that is aligned in memory.

@@ -1,7 +1,9 @@
 //! What the tasks of one client share: its stream, its volume, its replies, its limits.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use reactor::Buffer;
 use reactor::driver::Moment;
@@ -12,7 +14,7 @@ use wire::nbd::transmission::{self, Errno, Limits, ReplyStyle, Request, put_done
 use crate::channel::Channel;
 use crate::clients::Client;
 use crate::fault::Fault;
-use crate::outbox::{Outbox, Receipt};
+use crate::outbox::{Claim, Outbox, Receipt};
 use crate::serve_core::ServingCore;
 use crate::snapshot::Operation;
 use crate::volume::Volume;
@@ -35,6 +37,8 @@ pub struct Connection {
     pub outbox: Rc<Outbox>,
     limits: Limits,
     held_bytes: Cell<usize>,
+    /// Of those, what waits for buffers.
+    waiting_bytes: Cell<usize>,
     settled: WaitList,
 }
 
@@ -67,6 +71,7 @@ impl Connection {
             volume,
             outbox,
             held_bytes: Cell::new(0),
+            waiting_bytes: Cell::new(0),
             settled: WaitList::default(),
         })
     }
@@ -91,10 +96,16 @@ impl Connection {
         while self.held_bytes.get() > 0 && self.held_bytes.get() + bytes > self.quota() {
             self.settled.wait().await;
         }
-        if self.held_bytes.get() == 0 && bytes > 0 {
-            self.here.holder_came();
+        self.count_in(bytes);
+    }
+
+    /// The same for the reply that owns the stream: it waits for what it has sent itself and for nothing else, because
+    /// the others may hold all there is until it is done.
+    pub async fn hold_next(&self, claim: &Claim<'_>, bytes: usize) {
+        while self.held_bytes.get() + bytes > self.quota() && !claim.is_drained() {
+            self.settled.wait().await;
         }
-        self.held_bytes.set(self.held_bytes.get() + bytes);
+        self.count_in(bytes);
     }
 
     /// How long a piece of a transfer may be now.
@@ -106,10 +117,30 @@ impl Connection {
     /// A buffer for a piece that has been counted in.
     pub async fn buffer(&self, len: usize) -> Buffer {
         let arena = self.here.core().arena();
-        match arena.try_take(len) {
-            Some(buffer) => buffer,
-            None if self.held_bytes.get() <= GUARANTEED_BYTES.max(len) => arena.spill(len),
-            None => arena.take(len).await,
+        loop {
+            if let Some(buffer) = arena.try_take(len) {
+                return buffer;
+            }
+            // What other pieces of this client wait for here moves nothing.
+            let moving = self.held_bytes.get().saturating_sub(self.waiting_bytes.get());
+            if moving <= GUARANTEED_BYTES.max(len) {
+                return arena.spill(len);
+            }
+            self.waiting_bytes.set(self.waiting_bytes.get() + len);
+            self.something_returned().await;
+            self.waiting_bytes.set(self.waiting_bytes.get() - len);
+        }
+    }
+
+    /// The same for the reply that owns the stream, which waits for nothing but what it has sent itself.
+    pub async fn buffer_next(&self, claim: &Claim<'_>, len: usize) -> Buffer {
+        let arena = self.here.core().arena();
+        loop {
+            match arena.try_take(len) {
+                Some(buffer) => return buffer,
+                None if claim.is_drained() => return arena.spill(len),
+                None => self.settled.wait().await,
+            }
         }
     }
 
@@ -167,6 +198,27 @@ impl Connection {
         while self.client.requests_inflight.get() > 0 {
             self.settled.wait().await;
         }
+    }
+
+    fn count_in(&self, bytes: usize) {
+        if self.held_bytes.get() == 0 && bytes > 0 {
+            self.here.holder_came();
+        }
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+    }
+
+    /// Waits until a buffer, or a part of this client's budget, has come back.
+    async fn something_returned(&self) {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.here.core().arena().returned().join(cx);
+            self.settled.join(cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// A fair part of the arena, within what the configuration allows one client.

@@ -104,8 +104,9 @@ async fn in_one_stream(connection: &Connection, job: &Job, first: usize) {
         }
         at += held as u64;
         let next = ((end - at) as usize).min(connection.piece_bytes());
-        connection.hold(next).await;
-        view = match piece(connection, at, next).await {
+        connection.hold_next(&claim, next).await;
+        let take = async |len| connection.buffer_next(&claim, len).await;
+        view = match connection.volume.read(at, next, take).await {
             Ok(view) => view,
             Err(fault) => {
                 connection.errno(&fault);
