@@ -56,7 +56,9 @@ impl MemoryStore {
         let words = size_bytes.div_ceil(PAGE_BYTES).div_ceil(64) as usize;
         self.written.borrow_mut().resize(words, 0);
         self.region.replace(region);
-        self.mark(kept as u64, size_bytes - kept as u64, false);
+        // A page that is kept in part keeps its mark.
+        let fresh = (kept as u64).next_multiple_of(PAGE_BYTES);
+        self.mark(fresh, size_bytes.saturating_sub(fresh), false);
         Ok(())
     }
 
