@@ -300,15 +300,21 @@ impl Core {
     pub(crate) fn of(cx: &Context<'_>) -> Core {
         assert!(std::ptr::eq(cx.waker().vtable(), &VTABLE), "futures of a core are polled by their core");
         let inner = cx.waker().data().cast::<Inner>();
-        // SAFETY: the vtable says that `poll_task` made the pointer, from an Rc that it holds while it polls.
+        // SAFETY: the vtable says that `poll_task` made the pointer, from an Rc that it holds while it polls, and that
+        // this is its own waker and no clone.
         unsafe { Rc::increment_strong_count(inner) };
         // SAFETY: as above; the count taken there is owned by the new Rc.
         Core(unsafe { Rc::from_raw(inner) })
     }
 }
 
+/// Of the waker that a task is polled with.
 static VTABLE: RawWakerVTable =
-    RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), |_| (), |_| (), |_| ());
+    RawWakerVTable::new(|_| RawWaker::new(std::ptr::null(), &CLONED), |_| (), |_| (), |_| ());
+
+/// Of its clones, which may outlive the core and go to other threads: they name no core.
+static CLONED: RawWakerVTable =
+    RawWakerVTable::new(|_| RawWaker::new(std::ptr::null(), &CLONED), |_| (), |_| (), |_| ());
 
 /// A task, to wake it.
 pub(crate) struct TaskRef {

@@ -145,6 +145,7 @@ impl UringDriver {
         if self.flights.len() <= index {
             self.flights.resize_with(index + 1, || None);
         }
+        assert!(self.flights[index].is_none(), "a token names one operation at a time");
         let flight = self.flights[index].insert(Flight { op, sent: None });
         self.in_flight += 1;
         match &mut flight.op {
@@ -301,6 +302,12 @@ impl Drop for UringDriver {
         // The kernel takes a ring apart after the process has gone on: files, sockets and memory are to be free now.
         let _ = self.ring.submitter().unregister_files();
         let _ = self.ring.submitter().unregister_buffers();
+        // The doorbell is always being read; and what else the kernel was not made to let go of stays its own.
+        std::mem::forget(std::mem::take(&mut self.doorbell_value));
+        if self.in_flight > 0 {
+            std::mem::forget(std::mem::take(&mut self.flights));
+            std::mem::forget(self.provided.take());
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! The reactor on the real kernel: sockets, files, other threads, and the end of a core.
 
 use std::fs::OpenOptions;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use reactor::cores::{self, CoreSettings, Inbox};
@@ -267,4 +269,15 @@ fn a_cpu_that_is_not_there_is_named() {
         panic!("there is no CPU 1000")
     };
     assert!(error.to_string().contains("1000"), "{error}");
+}
+
+#[test]
+fn a_waker_that_may_outlive_its_core_names_none() {
+    let refused = on_core(&[], Idle::Off, |core| async move {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let mut sleep = Box::pin(async move { verbs::sleep(&core, Duration::from_secs(1)).await });
+        let poll = || sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        catch_unwind(AssertUnwindSafe(poll)).is_err()
+    });
+    assert!(refused, "a future found its core through a clone that anybody may keep");
 }

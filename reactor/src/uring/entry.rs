@@ -35,6 +35,7 @@ pub(super) fn of(op: &mut Op, buffer_ring: bool) -> Entry {
         }
         Op::ReceiveInto { socket, buffer, start, wait_all } => {
             let (fd, flags) = target(socket);
+            assert!(*start <= buffer.len(), "a receive stays in its buffer");
             let len = (buffer.len() - *start) as u32;
             let wait = if *wait_all { libc::MSG_WAITALL } else { 0 };
             opcode::Recv::new(fd, buffer.ptr().wrapping_add(*start), len).flags(wait).build().flags(flags)
@@ -70,6 +71,7 @@ pub(super) fn read(
     len: usize,
     offset: u64,
 ) -> Entry {
+    assert!(start.checked_add(len).is_some_and(|end| end <= buffer.len()), "a read stays in its buffer");
     let to = buffer.ptr().wrapping_add(start);
     match buffer.is_registered() {
         true => opcode::ReadFixed::new(fd, to, len as u32, ARENA).offset(offset).build().flags(flags),
