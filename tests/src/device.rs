@@ -63,7 +63,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        report(Tool::new("umount").arg(&self.0).ok());
+        report(unmount(&self.0));
     }
 }
 
@@ -110,10 +110,7 @@ impl FuseFile {
 impl Drop for FuseFile {
     fn drop(&mut self) {
         let folder = self.path.parent().unwrap_or(&self.path);
-        if let Err(error) = Tool::new("umount").arg(folder).ok() {
-            report(Err(error));
-            report(Tool::new("umount").arg("--lazy").arg(folder).ok());
-        }
+        report(unmount(folder));
         // it ends by itself, unless a request is stuck in it
         let end = Instant::now() + Duration::from_secs(5);
         while self.nbdfuse.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
@@ -122,6 +119,19 @@ impl Drop for FuseFile {
         let _ = self.nbdfuse.kill();
         let _ = self.nbdfuse.wait();
     }
+}
+
+/// The kernel closes what a killed process held a little after its end; what is busy for longer goes when it is free.
+fn unmount(path: &Path) -> Result<String> {
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        if let Ok(said) = Tool::new("umount").arg(path).ok() {
+            return Ok(said);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eprintln!("{} is busy", path.display());
+    Tool::new("umount").arg("--lazy").arg(path).ok()
 }
 
 fn report(result: Result<String>) {
