@@ -91,7 +91,7 @@ impl MemoryStore {
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = offset;
         while at < offset + len {
-            let next = ((at / PAGE_BYTES + 1) * PAGE_BYTES).min(offset + len);
+            let next = (self.alike_until(at / PAGE_BYTES) * PAGE_BYTES).min(offset + len);
             let flags = if self.is_written(at, 1) { 0 } else { STATE_HOLE | STATE_ZERO };
             let full = extents.len() == extents_max;
             match extents.last_mut() {
@@ -102,6 +102,14 @@ impl MemoryStore {
             at = next;
         }
         extents
+    }
+
+    /// A page up to which all are as `page` is: the next one, or the next word's where a whole word is alike.
+    fn alike_until(&self, page: u64) -> u64 {
+        match self.written.borrow().get((page / 64) as usize) {
+            Some(&(0 | u64::MAX)) => (page / 64 + 1) * 64,
+            _ => page + 1,
+        }
     }
 
     fn mark(&self, offset: u64, len: u64, written: bool) {
@@ -129,4 +137,33 @@ fn make_region(size_bytes: u64) -> Result<Region, Fault> {
     })?;
     Region::new(len)
         .map_err(|error| Fault::io(format!("{size_bytes} bytes of memory are not to be had"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_are_those_of_single_pages_joined() {
+        let pages = 300;
+        let store = MemoryStore::new(pages * PAGE_BYTES).expect("memory");
+        for (first, count) in [(1, 1), (63, 2), (120, 150)] {
+            store.zero(first * PAGE_BYTES, count * PAGE_BYTES, false);
+        }
+        for (offset, len) in [(0, pages * PAGE_BYTES), (100, 5000), (64 * PAGE_BYTES, 236 * PAGE_BYTES)] {
+            let mut at = offset;
+            let found = store.extents(offset, len, 100);
+            for pair in found.windows(2) {
+                assert_ne!(pair[0].flags, pair[1].flags, "neighbours are joined");
+            }
+            for extent in found {
+                for page in at / PAGE_BYTES..(at + extent.length).div_ceil(PAGE_BYTES) {
+                    let written = store.is_written(page * PAGE_BYTES, 1);
+                    assert_eq!(extent.flags == 0, written, "page {page} of {offset}+{len}");
+                }
+                at += extent.length;
+            }
+            assert_eq!(at, offset + len);
+        }
+    }
 }
