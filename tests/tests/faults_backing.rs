@@ -152,6 +152,31 @@ fn a_failing_disk_is_eio_until_it_works_again() -> Result<()> {
 }
 
 #[test]
+fn no_flush_is_believed_after_a_durable_write_of_the_page_cache_has_failed() -> Result<()> {
+    if unable_fuse() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let broken = scratch.join("broken");
+    let error_file = format!("error-file={}", broken.display());
+    let nbdkit = ["[", "nbdkit", "--exit-with-parent", "--filter=error", "memory", "64M", "error=EIO"];
+    let words = [&nbdkit[..], &["error-rate=100%", &error_file, "]"]].concat();
+    let disk = FuseFile::mount(&scratch.join("fuse/disk"), words)?;
+    let volume = format!("disk={},cache=buffered", disk.path().display());
+    let target = Launch::new(&scratch).volume(volume).start()?;
+    let mut client = Client::attach(target.address(), "disk")?;
+    fs::write(&broken, "")?;
+    client.request_write(nbd::FLAG_FUA, 1, 8192, &[1; 4096])?;
+    assert_eq!(client.reply()?, (nbd::EIO, 1), "write");
+    fs::remove_file(&broken)?;
+    client.write(0, &[1; 4096])?;
+    client.request(nbd::CMD_FLUSH, 0, 2, 0, 0)?;
+    assert_eq!(client.reply()?, (nbd::EIO, 2), "the kernel may have dropped pages");
+    target.signal(Signal::SIGKILL)?;
+    Ok(())
+}
+
+#[test]
 fn a_stuck_disk_stops_no_other_volume() -> Result<()> {
     if unable_fuse() {
         return Ok(());

@@ -75,6 +75,10 @@ impl FileStore {
     pub(super) async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
         self.must_not_have_lost_writes(durable)?;
         let result = verbs::write(&self.handle, data, offset, durable).await;
+        if durable && self.block_bytes() == 1 && result.as_ref().is_err_and(|error| lost_writes(error)) {
+            // The kernel tells a file only once that it has lost pages of it, and has told this write.
+            self.sync_failed.set(true);
+        }
         result.map_err(|error| self.fault("write", offset, error))
     }
 
@@ -203,6 +207,11 @@ impl FileStore {
             _ => Fault::io(context, error),
         }
     }
+}
+
+/// Whether a durable write of the page cache may have failed for the sake of earlier ones.
+fn lost_writes(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
 }
 
 /// lseek(2) SEEK_HOLE and SEEK_DATA over `start..end`.
