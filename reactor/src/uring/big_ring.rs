@@ -18,6 +18,8 @@ use crate::uring::{Doorbell, entry};
 pub(super) struct BigRing {
     ring: IoUring<Entry128, cqueue::Entry32>,
     polled: bool,
+    /// Whether NVMe commands may use registered buffers.
+    registered_commands: bool,
     in_flight: usize,
 }
 
@@ -33,7 +35,7 @@ impl BigRing {
         if !polled {
             ring.submitter().register_eventfd(doorbell.as_raw_fd())?;
         }
-        Ok(BigRing { ring, polled, in_flight: 0 })
+        Ok(BigRing { ring, polled, registered_commands: setup.has_registered_commands(), in_flight: 0 })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -41,7 +43,7 @@ impl BigRing {
     }
 
     pub(super) fn push(&mut self, op: &mut Op, token: Token, counters: &mut Counters) {
-        let entry = entry_of(op).user_data(token.0.into());
+        let entry = entry_of(op, self.registered_commands).user_data(token.0.into());
         // SAFETY: what the entry points to is owned by the driver's flight until its completion.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.submit(counters);
@@ -86,7 +88,7 @@ impl BigRing {
     }
 }
 
-fn entry_of(op: &mut Op) -> Entry128 {
+fn entry_of(op: &mut Op, registered_commands: bool) -> Entry128 {
     let plain = |fd: i32| (types::Fd(fd), io_uring::squeue::Flags::empty());
     match op {
         Op::Read { file, buffer, start, len, offset } => {
@@ -95,7 +97,7 @@ fn entry_of(op: &mut Op) -> Entry128 {
         Op::Write { file, data, offset, durable } => {
             entry::write(plain(file.as_raw_fd()), data, *offset, *durable).into()
         }
-        Op::Nvme { file, command, data } => entry::nvme(file, command, data),
+        Op::Nvme { file, command, data } => entry::nvme(file, command, data, registered_commands),
         other => unreachable!("{other:?} is not for a disk ring"),
     }
 }

@@ -93,7 +93,12 @@ pub(super) fn write((fd, flags): (types::Fd, Flags), data: &View, offset: u64, d
 }
 
 /// The entry of an NVMe passthrough command. `struct nvme_uring_cmd` of linux/nvme_ioctl.h, 72 bytes.
-pub(super) fn nvme(file: &Handle, command: &NvmeCommand, data: &NvmeData) -> io_uring::squeue::Entry128 {
+pub(super) fn nvme(
+    file: &Handle,
+    command: &NvmeCommand,
+    data: &NvmeData,
+    may_use_registered: bool,
+) -> io_uring::squeue::Entry128 {
     let (address, len, registered) = match data {
         NvmeData::None => (0, 0, false),
         NvmeData::In(buffer) => (buffer.ptr() as u64, buffer.len() as u32, buffer.is_registered()),
@@ -107,7 +112,7 @@ pub(super) fn nvme(file: &Handle, command: &NvmeCommand, data: &NvmeData) -> io_
     for (i, dword) in command.dwords.iter().enumerate() {
         cmd[40 + 4 * i..44 + 4 * i].copy_from_slice(&dword.to_ne_bytes());
     }
-    let index = registered.then_some(ARENA);
+    let index = (registered && may_use_registered).then_some(ARENA);
     opcode::UringCmd80::new(types::Fd(file.as_raw_fd()), NVME_URING_CMD_IO).cmd(cmd).buf_index(index).build()
 }
 

@@ -43,6 +43,10 @@ pub const FEATURES: [&str; 7] = [
 /// systems), and as many for what may wait without end.
 const WORKERS_MAX: u32 = 32;
 
+/// The kernel (major, minor) from which NVMe commands are known to take registered buffers: 6.1 answers many with
+/// EINVAL, 6.12 none.
+const REGISTERED_COMMANDS: (u32, u32) = (6, 12);
+
 impl Default for UringSettings {
     fn default() -> UringSettings {
         UringSettings {
@@ -64,6 +68,7 @@ pub(super) struct Setup {
     notes: Vec<String>,
     arena_registered: bool,
     zero_copy_send: bool,
+    registered_commands: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,7 @@ impl Setup {
             notes: Vec::new(),
             arena_registered: false,
             zero_copy_send: false,
+            registered_commands: kernel_is_at_least(REGISTERED_COMMANDS),
         };
         let mut last = io::Error::other("no way of setting up a ring was tried");
         for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Plain] {
@@ -146,6 +152,11 @@ impl Setup {
     /// Whether sends may be lent to the network card.
     pub(super) fn has_zero_copy_send(&self) -> bool {
         self.zero_copy_send
+    }
+
+    /// Whether NVMe commands may use registered buffers.
+    pub(super) fn has_registered_commands(&self) -> bool {
+        self.registered_commands
     }
 
     /// The payload arena, registered as far as the memlock limit allows.
@@ -222,6 +233,9 @@ impl Setup {
         if passthrough {
             features.push("passthrough ring".into());
         }
+        if (polled || passthrough) && !self.registered_commands {
+            features.push("no registered buffers in NVMe commands (kernel older than 6.12)".into());
+        }
         features
     }
 
@@ -266,6 +280,15 @@ fn register<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
     unsafe { ring.submitter().register_buffers(&[iovec]) }?;
     arena.set_registered(true);
     Ok(())
+}
+
+fn kernel_is_at_least(wanted: (u32, u32)) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= wanted,
+        _ => false,
+    }
 }
 
 /// The reason why there is no ring at all, and what to do.
