@@ -21,17 +21,22 @@ fn the_kernel_attaches_with_four_connections() -> Result<()> {
 
 #[test]
 fn nvme_passthrough_is_polled() -> Result<()> {
-    nvme("/dev/ng0n1", "256M")
+    nvme("auto", "/dev/ng0n1", "256M")
 }
 
 #[test]
 fn nvme_passthrough_with_4096_byte_sectors_is_polled() -> Result<()> {
-    nvme("/dev/ng0n1", "256M,logical_block_size=4096,physical_block_size=4096")
+    nvme("auto", "/dev/ng0n1", "256M,logical_block_size=4096,physical_block_size=4096")
 }
 
 #[test]
 fn an_nvme_drive_as_block_device_is_polled() -> Result<()> {
-    nvme("/dev/nvme0n1", "256M")
+    nvme("auto", "/dev/nvme0n1", "256M")
+}
+
+#[test]
+fn nvme_passthrough_works_on_the_oldest_kernel_tested() -> Result<()> {
+    nvme("6.1", "/dev/ng0n1", "256M")
 }
 
 /// One guest at a time: each keeps two CPUs busy.
@@ -48,10 +53,11 @@ fn attach(connections: u32, volume: &str) -> Result<()> {
     Ok(())
 }
 
-fn nvme(backing: &str, drive: &str) -> Result<()> {
+fn nvme(kernel: &str, backing: &str, drive: &str) -> Result<()> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let binary = format!("{}:/usr/local/bin/ringsan", tests::launch::binary()?.display());
-    let options = ["--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
+    let options =
+        ["--kernel", kernel, "--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
     let Some(guest) = guest(&options, "nvme.sh") else { return Ok(()) };
     finish(guest.args([backing, "IOPOLL"]))
 }
