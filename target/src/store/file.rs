@@ -75,7 +75,7 @@ impl FileStore {
     pub(super) async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
         self.must_not_have_lost_writes(durable)?;
         let result = verbs::write(&self.handle, data, offset, durable).await;
-        if durable && self.block_bytes() == 1 && result.as_ref().is_err_and(|error| lost_writes(error)) {
+        if durable && self.block_bytes() == 1 && result.as_ref().is_err_and(lost_writes) {
             // The kernel tells a file only once that it has lost pages of it, and has told this write.
             self.sync_failed.set(true);
         }
