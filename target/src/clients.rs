@@ -45,7 +45,9 @@ impl DropReason {
     fn remedy(self) -> &'static str {
         match self {
             DropReason::HandshakeTimeout => "it did not negotiate in time (nbd.handshake_timeout)",
-            DropReason::Stalled => "it took no data for too long (nbd.stall_timeout)",
+            DropReason::Stalled => {
+                "it took no data, or did not send what it had announced, for too long (nbd.stall_timeout)"
+            }
             DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
             _ => "the connection was ended",
         }
@@ -89,6 +91,7 @@ pub struct Client {
     tls: Cell<bool>,
     deadline: Cell<Option<Moment>>,
     outbox: RefCell<Weak<Outbox>>,
+    payload_since: Cell<Option<Moment>>,
     /// Requests being served.
     pub requests_inflight: Cell<usize>,
     /// Requests answered.
@@ -114,6 +117,11 @@ impl Client {
     pub fn serves(&self, uuid: Uuid, outbox: &Rc<Outbox>) {
         self.uuid.set(Some(uuid));
         self.outbox.replace(Rc::downgrade(outbox));
+    }
+
+    /// Since when a payload that it has announced is awaited; `None` when it is here.
+    pub fn awaits_payload(&self, since: Option<Moment>) {
+        self.payload_since.set(since);
     }
 
     /// Which volume it is served.
@@ -166,7 +174,8 @@ impl Client {
             self.disconnect(DropReason::HandshakeTimeout);
         }
         let sending_since = self.outbox.borrow().upgrade().and_then(|outbox| outbox.sending_since());
-        if sending_since.is_some_and(|since| now - since >= stall_timeout) {
+        let stalled = |since: Option<Moment>| since.is_some_and(|since| now - since >= stall_timeout);
+        if stalled(sending_since) || stalled(self.payload_since.get()) {
             self.disconnect(DropReason::Stalled);
         }
     }
@@ -203,6 +212,7 @@ impl Clients {
             tls: Cell::new(false),
             deadline: Cell::new(deadline),
             outbox: RefCell::default(),
+            payload_since: Cell::new(None),
             requests_inflight: Cell::new(0),
             requests: Cell::new(0),
             stopping: Cell::new(false),

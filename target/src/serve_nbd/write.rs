@@ -106,7 +106,10 @@ async fn receive(connection: &Connection, incoming: &mut Incoming<'_>, len: usiz
         return Ok(view);
     }
     let buffer = connection.buffer(len).await;
-    Ok(incoming.payload(buffer).await?.into_view(0, len))
+    connection.client.awaits_payload(Some(connection.here.core().turn_started()));
+    let payload = incoming.payload(buffer).await;
+    connection.client.awaits_payload(None);
+    Ok(payload?.into_view(0, len))
 }
 
 /// A request whose payload never came: nobody waits for its answer.
