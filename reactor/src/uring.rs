@@ -4,6 +4,7 @@
 //! The table of flights owns what the kernel may touch. An entry leaves it with its last completion,
 //! and the rings are dropped before the table, the table before the arenas.
 
+mod batch;
 mod big_ring;
 mod doorbell;
 mod entry;
@@ -26,6 +27,7 @@ use crate::driver::{Counters, Driver, Harvest, Moment, Wait};
 use crate::handle::{Handle, Path};
 use crate::op::{Completion, Op, Output, Token};
 
+use batch::Batch;
 use big_ring::BigRing;
 pub use doorbell::Doorbell;
 use helpers::Helpers;
@@ -44,6 +46,10 @@ pub struct UringDriver {
     flights: Vec<Option<Flight>>,
     in_flight: usize,
     provided: Option<Provided>,
+    /// Made with the first file in memory.
+    batch: Option<Batch>,
+    /// The ring was passed over in favour of the batch; once at a time.
+    ring_waits: bool,
     helpers: Helpers,
     doorbell: Doorbell,
     doorbell_value: Box<u64>,
@@ -84,6 +90,8 @@ impl UringDriver {
             flights: Vec::new(),
             in_flight: 0,
             provided,
+            batch: None,
+            ring_waits: false,
             helpers: Helpers::new(doorbell.clone()),
             doorbell,
             doorbell_value: Box::new(0),
@@ -140,15 +148,19 @@ impl UringDriver {
         }
     }
 
-    fn launch(&mut self, token: Token, op: Op) {
+    fn take_off(&mut self, token: Token, op: Op) -> &mut Flight {
         let index = token.0 as usize;
         if self.flights.len() <= index {
             self.flights.resize_with(index + 1, || None);
         }
         assert!(self.flights[index].is_none(), "a token names one operation at a time");
-        let flight = self.flights[index].insert(Flight { op, sent: None });
         self.in_flight += 1;
-        match &mut flight.op {
+        self.flights[index].insert(Flight { op, sent: None })
+    }
+
+    fn launch(&mut self, token: Token, op: Op) {
+        let buffer_ring = self.provided.is_some();
+        match &mut self.take_off(token, op).op {
             Op::Nvme { file, .. } if file.path() == Path::Polled => self.launch_big(token, true),
             Op::Nvme { .. } => self.launch_big(token, false),
             Op::Read { file, .. } | Op::Write { file, .. } if file.path() == Path::Polled => {
@@ -159,10 +171,53 @@ impl UringDriver {
                 self.helpers.run(token, call);
             }
             op => {
-                let entry = entry::of(op, self.provided.is_some()).user_data(token.0.into());
+                let entry = entry::of(op, buffer_ring).user_data(token.0.into());
                 self.push(entry);
             }
         }
+    }
+
+    fn start_immediate(&mut self, token: Token, op: Op) -> Option<Completion> {
+        let batch = self.batch.get_or_insert_with(Batch::new);
+        if !batch::takes(&op) || !batch.is_offered() {
+            self.counters.system_calls += 1;
+            return Some(immediate::perform(op));
+        }
+        batch.push(token);
+        self.take_off(token, op);
+        None
+    }
+
+    /// Carries out what waits in the batch. `false`: nothing did.
+    fn run_batch(&mut self, out: &mut Vec<(Token, Completion)>) -> bool {
+        let Some(batch) = &mut self.batch else { return false };
+        let tokens = batch.take();
+        let mut done = Vec::new();
+        if tokens.len() > 1 {
+            // Two mutable looks into the table at once: the flights are taken out and put back.
+            let mut flights: Vec<(Token, Flight)> = tokens
+                .iter()
+                .map(|&token| (token, self.flights[token.0 as usize].take().expect("waits in the batch")))
+                .collect();
+            let mut operations: Vec<_> =
+                flights.iter_mut().map(|(token, flight)| (*token, &mut flight.op)).collect();
+            self.counters.system_calls += 2;
+            done = batch.submit(&mut operations).unwrap_or_default();
+            for (token, flight) in flights {
+                self.flights[token.0 as usize] = Some(flight);
+            }
+        }
+        for (token, value) in done {
+            out.push((token, self.take_flight(token, value, 0)));
+        }
+        for &token in &tokens {
+            if let Some(flight) = self.flights[token.0 as usize].take() {
+                self.counters.system_calls += 1;
+                self.in_flight -= 1;
+                out.push((token, immediate::perform(flight.op)));
+            }
+        }
+        !tokens.is_empty()
     }
 
     fn launch_big(&mut self, token: Token, polled: bool) {
@@ -315,10 +370,7 @@ impl Driver for UringDriver {
     fn start(&mut self, token: Token, op: Op) -> Option<Completion> {
         self.counters.operations += 1;
         match self.with_own_buffer(op) {
-            Ok(op) if immediate::applies(&op) => {
-                self.counters.system_calls += 1;
-                Some(immediate::perform(op))
-            }
+            Ok(op) if immediate::applies(&op) => self.start_immediate(token, op),
             Ok(mut op) => {
                 if let Op::Send { zero_copy, .. } = &mut op {
                     *zero_copy &= self.setup.has_zero_copy_send();
@@ -341,8 +393,14 @@ impl Driver for UringDriver {
         if let Some(passthrough) = &mut self.passthrough {
             passthrough.submit(&mut self.counters);
         }
+        let batched = self.run_batch(out);
+        if batched && !std::mem::replace(&mut self.ring_waits, true) {
+            // What the batch makes ready has its own entries; the ring takes all of them in the next turn.
+            return Harvest::default();
+        }
+        self.ring_waits = false;
         let polled_in_flight = self.polled.as_ref().is_some_and(|ring| ring.in_flight() > 0);
-        let may_sleep = !polled_in_flight && !self.helpers.has_failed();
+        let may_sleep = !batched && !polled_in_flight && !self.helpers.has_failed();
         match wait {
             Wait::Until(at) if may_sleep => {
                 self.counters.sleeps += 1;

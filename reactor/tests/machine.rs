@@ -146,6 +146,41 @@ fn files_are_read_and_written_by_every_path() {
 }
 
 #[test]
+fn many_transfers_of_a_file_in_memory_share_system_calls() {
+    let name = format!("/dev/shm/ringsan-reactor-{}", std::process::id());
+    let Ok(file) = OpenOptions::new().read(true).write(true).create_new(true).open(&name) else {
+        println!("SKIP many_transfers_of_a_file_in_memory_share_system_calls: no /dev/shm");
+        return;
+    };
+    std::fs::remove_file(&name).expect("just made");
+    file.set_len(1 << 20).expect("space");
+    let calls = on_core(&[], Idle::Off, move |core| async move {
+        let file = core.adopt(file.into(), Path::Immediate);
+        let before = core.counters().system_calls;
+        let left = Rc::new(std::cell::Cell::new(200));
+        for i in 0..200u64 {
+            let (core, file, left) = (core.clone(), file.clone(), left.clone());
+            core.clone().spawn(async move {
+                let mut buffer = core.arena().take(4096).await;
+                buffer.bytes_mut().fill(i as u8);
+                verbs::write(&file, buffer.into_view(0, 4096), i * 4096, false).await.expect("written");
+                let (result, buffer) = verbs::read(&file, core.arena().take(4096).await, i * 4096).await;
+                result.expect("read");
+                assert!(buffer.bytes().iter().all(|&byte| byte == i as u8), "block {i}");
+                let (result, _) = verbs::read(&file, buffer, 1 << 20).await;
+                result.expect_err("the file ends");
+                left.set(left.get() - 1);
+            });
+        }
+        while left.get() > 0 {
+            verbs::sleep(&core, Duration::from_millis(1)).await;
+        }
+        core.counters().system_calls - before
+    });
+    assert!(calls < 60, "{calls} system calls for 600 transfers");
+}
+
+#[test]
 fn messages_wake_a_sleeping_core_in_order() {
     let settings = CoreSettings {
         cpu: 0,

@@ -113,8 +113,7 @@ impl Volume {
         result.map(|()| self.facts())
     }
 
-    /// Whether `write` is done with its data when it returns for the first time, so that data may be lent to it
-    /// from a receive buffer.
+    /// Whether `write` never waits for a device, so that data may be lent to it from a receive buffer.
     pub fn is_immediate(&self) -> bool {
         self.store.is_immediate()
     }

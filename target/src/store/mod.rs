@@ -77,7 +77,7 @@ impl Store {
         }
     }
 
-    /// Whether operations are over when they have been started, so that a buffer lent to one is free again at once.
+    /// Whether operations never wait for a device, so that a buffer lent to one is free again in the next turn.
     pub fn is_immediate(&self) -> bool {
         match self {
             Store::File(file) => file.is_immediate(),
