@@ -18,11 +18,13 @@ use crate::tally::{Figures, Latency};
 
 /// `load` over NBD, on the client's CPU.
 pub fn drive(address: &Address, load: &Load, method: &Method) -> Result<Figures> {
-    run(&["--ioengine=nbd".into(), format!("--uri={address}")], load, method, method.client_cpu)
+    let place = ["--ioengine=nbd".into(), format!("--uri={address}")];
+    Ok(run(&place, load, method, method.client_cpu)?.figures())
 }
 
-/// `load` by io_uring on the file of `backing`, as its kind is meant, on the server's CPU.
-pub fn local(backing: &Backing, load: &Load, method: &Method) -> Result<Figures> {
+/// `load` by io_uring on the file of `backing`, as its kind is meant, on the server's CPU; and fio's CPU time
+/// while the load ran.
+pub fn local(backing: &Backing, load: &Load, method: &Method) -> Result<(Figures, Duration)> {
     let place = [
         "--ioengine=io_uring".into(),
         format!("--filename={}", backing.path.display()),
@@ -30,7 +32,9 @@ pub fn local(backing: &Backing, load: &Load, method: &Method) -> Result<Figures>
         format!("--direct={}", u8::from(backing.kind == BackingKind::Direct)),
         "--invalidate=0".into(),
     ];
-    run(&place, load, method, method.server_cpu)
+    let job = run(&place, load, method, method.server_cpu)?;
+    let figures = job.figures();
+    Ok((figures, figures.elapsed.mul_f64((job.usr_cpu + job.sys_cpu) / 100.0)))
 }
 
 /// What fio says of its version.
@@ -39,7 +43,7 @@ pub fn version() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
-fn run(place: &[String], load: &Load, method: &Method, cpu: usize) -> Result<Figures> {
+fn run(place: &[String], load: &Load, method: &Method, cpu: usize) -> Result<Job> {
     let mut command = Command::new("fio");
     command.args(place).args(arguments(load, method));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -74,6 +78,9 @@ fn arguments(load: &Load, method: &Method) -> Vec<String> {
         "--norandommap".into(),
         "--thread".into(),
         "--group_reporting".into(),
+        // From the request on: a read from the page cache is complete as soon as it is submitted.
+        "--clat_percentiles=0".into(),
+        "--lat_percentiles=1".into(),
         "--output-format=json".into(),
     ]
 }
@@ -89,6 +96,9 @@ struct Job {
     write: Direction,
     /// The first error number.
     error: i64,
+    /// Percent of the run's time.
+    usr_cpu: f64,
+    sys_cpu: f64,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +106,7 @@ struct Direction {
     total_ios: u64,
     /// Milliseconds.
     runtime: u64,
-    clat_ns: Latencies,
+    lat_ns: Latencies,
 }
 
 #[derive(Deserialize)]
@@ -106,29 +116,34 @@ struct Latencies {
     percentile: std::collections::BTreeMap<String, u64>,
 }
 
-fn parse(output: &[u8]) -> Result<Figures> {
+fn parse(output: &[u8]) -> Result<Job> {
     // fio may warn on its standard output before the report begins.
     let start = output.iter().position(|byte| *byte == b'{').context("fio printed no report")?;
     let report: Report =
         serde_json::from_slice(&output[start..]).context("fio's report has changed its form")?;
-    let job = report.jobs.first().context("fio ran no job")?;
-    let busiest = if job.write.total_ios > job.read.total_ios { &job.write } else { &job.read };
-    Ok(Figures {
-        requests: job.read.total_ios + job.write.total_ios,
-        errors: u64::from(job.error != 0),
-        elapsed: Duration::from_millis(busiest.runtime.max(1)),
-        latency: busiest.latency(),
-    })
+    report.jobs.into_iter().next().context("fio ran no job")
+}
+
+impl Job {
+    fn figures(&self) -> Figures {
+        let busiest = if self.write.total_ios > self.read.total_ios { &self.write } else { &self.read };
+        Figures {
+            requests: self.read.total_ios + self.write.total_ios,
+            errors: u64::from(self.error != 0),
+            elapsed: Duration::from_millis(busiest.runtime.max(1)),
+            latency: busiest.latency(),
+        }
+    }
 }
 
 impl Direction {
     fn latency(&self) -> Latency {
-        let at = |percent: &str| self.clat_ns.percentile.get(percent).map_or(0.0, |ns| *ns as f64 / 1000.0);
+        let at = |percent: &str| self.lat_ns.percentile.get(percent).map_or(0.0, |ns| *ns as f64 / 1000.0);
         Latency {
             p50_us: at("50.000000"),
             p99_us: at("99.000000"),
             p999_us: at("99.900000"),
-            max_us: self.clat_ns.max as f64 / 1000.0,
+            max_us: self.lat_ns.max as f64 / 1000.0,
         }
     }
 }
@@ -140,11 +155,11 @@ mod tests {
     #[test]
     fn a_report_behind_a_warning_is_read() {
         let report = br#"note: both iodepth >= 1
-            {"jobs": [{"error": 0,
-              "read": {"total_ios": 0, "runtime": 0, "clat_ns": {"max": 0}},
-              "write": {"total_ios": 500, "runtime": 250, "clat_ns": {"max": 9000,
+            {"jobs": [{"error": 0, "usr_cpu": 10.5, "sys_cpu": 20,
+              "read": {"total_ios": 0, "runtime": 0, "lat_ns": {"max": 0}},
+              "write": {"total_ios": 500, "runtime": 250, "lat_ns": {"max": 9000,
                 "percentile": {"50.000000": 2000, "99.000000": 3000, "99.900000": 4000}}}}]}"#;
-        let figures = parse(report).expect("a report");
+        let figures = parse(report).expect("a report").figures();
         assert_eq!(figures.iops(), 2000.0);
         assert_eq!(figures.latency, Latency { p50_us: 2.0, p99_us: 3.0, p999_us: 4.0, max_us: 9.0 });
     }

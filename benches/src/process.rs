@@ -58,12 +58,7 @@ pub fn cpu_time(pids: &[i32]) -> Duration {
 
 /// CPU time of this process and of the children that it has waited for.
 pub fn cpu_of_this_and_children() -> Result<Duration> {
-    Ok(usage(UsageWho::RUSAGE_SELF)? + cpu_of_children()?)
-}
-
-/// CPU time of the children that this process has waited for.
-pub fn cpu_of_children() -> Result<Duration> {
-    usage(UsageWho::RUSAGE_CHILDREN)
+    Ok(usage(UsageWho::RUSAGE_SELF)? + usage(UsageWho::RUSAGE_CHILDREN)?)
 }
 
 fn usage(who: UsageWho) -> Result<Duration> {

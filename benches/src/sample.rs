@@ -110,19 +110,16 @@ impl Method {
         self.cleanest(|| match client {
             Client::Gather | Client::Single => self.generate(server, load),
             Client::Fio => {
-                let pids = server.pids()?;
-                self.observe(
-                    load,
-                    || Ok(process::cpu_time(&pids)),
-                    || fio::drive(&server.address, load, self),
-                )
+                self.observe(&server.pids()?, load, || Ok((fio::drive(&server.address, load, self)?, None)))
             }
         })
     }
 
     /// `load` by fio on the backing itself, on the server's CPU.
     pub fn measure_local(&self, backing: &Backing, load: &Load) -> Result<Sample> {
-        self.cleanest(|| self.observe(load, process::cpu_of_children, || fio::local(backing, load, self)))
+        // Of its own CPU time fio tells what the load took; the rest went into starting.
+        let run = || fio::local(backing, load, self).map(|(figures, cpu)| (figures, Some(cpu)));
+        self.cleanest(|| self.observe(&[], load, run))
     }
 
     fn cpus(&self) -> [usize; 2] {
@@ -132,22 +129,22 @@ impl Method {
     fn generate(&self, server: &Server, load: &Load) -> Result<Sample> {
         let mut generator = Generator::open(&server.address, load)?;
         generator.run(Until::Elapsed(self.warm_up))?;
-        let pids = server.pids()?;
-        self.observe(load, || Ok(process::cpu_time(&pids)), || generator.run(Until::Elapsed(self.sample)))
+        self.observe(&server.pids()?, load, || Ok((generator.run(Until::Elapsed(self.sample))?, None)))
     }
 
+    /// What `run` shows of `server`, and its CPU time where it is not that of `server`.
     fn observe(
         &self,
+        server: &[i32],
         load: &Load,
-        server_cpu: impl Fn() -> Result<Duration>,
-        run: impl FnOnce() -> Result<Figures>,
+        run: impl FnOnce() -> Result<(Figures, Option<Duration>)>,
     ) -> Result<Sample> {
         let watch = Watch::begin(&self.cpus())?;
-        let (ours, served) = (process::cpu_of_this_and_children()?, server_cpu()?);
-        let figures = run()?;
-        let served = server_cpu()? - served;
+        let (ours, served) = (process::cpu_of_this_and_children()?, process::cpu_time(server));
+        let (figures, own_cpu) = run()?;
+        let served = process::cpu_time(server) - served;
         let ours = process::cpu_of_this_and_children()? - ours + served;
-        Ok(Sample::new(&figures, load, served, watch.strangers(ours)?))
+        Ok(Sample::new(&figures, load, own_cpu.unwrap_or(served), watch.strangers(ours)?))
     }
 
     /// The sample with the fewest strangers among some tries, which end with the first clean one or with our patience.
