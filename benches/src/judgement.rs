@@ -2,6 +2,7 @@
 //!
 //! Rule: the best peer is the one that our median of per-round ratios is worst against.
 
+use crate::backing::BackingKind;
 use crate::contest::{Part, Showing};
 use crate::sample::Sample;
 use crate::scenario::{Aim, Goals, Scenario};
@@ -25,7 +26,7 @@ pub fn judge(scenario: &Scenario, showings: &[Showing]) -> Vec<Verdict> {
         Goals::Latency => bench.latency(),
     };
     if scenario.judges_cost() {
-        verdicts.extend(bench.cost());
+        verdicts.extend(bench.cost(scenario.backing == BackingKind::Memory));
     }
     verdicts
 }
@@ -85,16 +86,19 @@ impl Bench<'_> {
         vec![must, self.verdict("p50 − floor − backing, µs".into(), Spread::of(over), goal, NOISE_SHALLOW)]
     }
 
-    fn cost(&self) -> Vec<Verdict> {
+    /// What each request costs; the aim for CPU time is that of a backing in memory.
+    fn cost(&self, in_memory: bool) -> Vec<Verdict> {
         let cpu = |sample: &Sample| sample.server_cpu_us;
         let calls = self.subject.counts.system_calls.and_then(|calls| Spread::of([calls]));
         let named = |measure: &str, value, goal| self.verdict(measure.into(), value, goal, NOISE_DEEP);
-        vec![
-            self.against_peers("CPU", cpu, (Kind::Must, Goal::AtMost(CPU_OF_PEER)), NOISE_DEEP),
-            named("CPU µs / IO", Spread::of(self.subject.series(cpu)), (Kind::Aim, Goal::AtMost(CPU_US_AIM))),
-            named("system calls / IO", calls, (Kind::Must, Goal::AtMost(SYSTEM_CALLS))),
-            named("system calls / IO", calls, (Kind::Aim, Goal::AtMost(SYSTEM_CALLS_AIM))),
-        ]
+        let cpu_aim = (Kind::Aim, Goal::AtMost(CPU_US_AIM));
+        let mut verdicts =
+            vec![self.against_peers("CPU", cpu, (Kind::Must, Goal::AtMost(CPU_OF_PEER)), NOISE_DEEP)];
+        verdicts
+            .extend(in_memory.then(|| named("CPU µs / IO", Spread::of(self.subject.series(cpu)), cpu_aim)));
+        verdicts.push(named("system calls / IO", calls, (Kind::Must, Goal::AtMost(SYSTEM_CALLS))));
+        verdicts.push(named("system calls / IO", calls, (Kind::Aim, Goal::AtMost(SYSTEM_CALLS_AIM))));
+        verdicts
     }
 
     fn against_peers(
@@ -107,18 +111,25 @@ impl Bench<'_> {
         let more_is_better = matches!(goal.1, Goal::AtLeast(_));
         match best_peer(self.subject, self.showings, &of, more_is_better) {
             Some((name, ratio)) => {
-                let floor = self.part(Part::Floor).and_then(|floor| self.floor_of(floor, name, &of));
-                let floor = floor.map_or(String::new(), |floor| format!(" (the floor: {:.2})", floor.median));
-                self.verdict(format!("{what} / {name}{floor}"), Some(ratio), goal, noise)
+                let measure = format!("{what} / {name}{}", self.limits(name, &of));
+                self.verdict(measure, Some(ratio), goal, noise)
             }
             None => self.verdict(format!("{what} / best peer"), None, goal, noise),
         }
     }
 
-    /// What the floor has of `name`'s figure: no server can show more.
-    fn floor_of(&self, floor: &Showing, name: &str, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let peer = self.showings.iter().find(|showing| showing.name == name)?;
-        Spread::of_ratios(&floor.series(&of), &peer.series(&of))
+    /// What the floor and the file itself show against `peer`: beyond them no server can go.
+    fn limits(&self, peer: &str, of: impl Fn(&Sample) -> f64) -> String {
+        let Some(peer) = self.showings.iter().find(|showing| showing.name == peer) else {
+            return String::new();
+        };
+        let limit = |part| {
+            let showing = self.part(part)?;
+            let ratio = Spread::of_ratios(&showing.series(&of), &peer.series(&of))?;
+            Some(format!("{} {:.2}", showing.name, ratio.median))
+        };
+        let limits: Vec<String> = [Part::Floor, Part::Local].into_iter().filter_map(limit).collect();
+        if limits.is_empty() { String::new() } else { format!(" ({})", limits.join(", ")) }
     }
 
     fn ratio_to(&self, part: Part, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
