@@ -187,7 +187,7 @@ mod tests {
         let goals = Goals::Throughput { peer: 1.0, aim: Aim::Floor(0.8) };
         let scenario = Scenario {
             name: "read",
-            backing: crate::backing::BackingKind::Memory,
+            backing: BackingKind::Memory,
             load: Load::random_4k(0, 8),
             client: crate::sample::Client::Gather,
             goals,
