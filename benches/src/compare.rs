@@ -85,7 +85,7 @@ pub fn compare(plan: Plan) -> Result<()> {
     if record.outcomes.is_empty() && record.verdicts.is_empty() {
         bail!("nothing is called {}; --list shows what there is", record.plan.only.join(" or "));
     }
-    report::print_verdicts(&record.verdicts);
+    report::print_verdicts(&record);
     write(&record)
 }
 

@@ -62,9 +62,18 @@ pub fn print_outcome(outcome: &Outcome, verdicts: &[Verdict]) {
 }
 
 /// All verdicts, as Markdown.
-pub fn print_verdicts(verdicts: &[Verdict]) {
+pub fn print_verdicts(record: &Record) {
+    let samples =
+        || record.outcomes.iter().flat_map(|outcome| &outcome.showings).flat_map(|showing| &showing.samples);
+    let disturbed = samples().filter(|sample| !sample.is_clean()).count();
+    if disturbed > 0 {
+        println!(
+            "\n{disturbed} of {} samples were disturbed by other work on these cores.",
+            samples().count()
+        );
+    }
     println!("\n| case | measure | median (middle half) | goal | |\n| --- | --- | --- | --- | --- |");
-    for verdict in verdicts {
+    for verdict in &record.verdicts {
         let Verdict { case, measure, kind, goal, outcome, .. } = verdict;
         println!("| {case} | {measure} | {} | {kind} {goal} | {outcome} |", value(verdict.value));
     }
