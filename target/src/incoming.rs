@@ -22,12 +22,14 @@ pub struct Incoming<'a> {
     current: Option<Rc<Buffer>>,
     at: usize,
     expect_large: bool,
+    /// Payloads can be lent, so none has to be received by itself.
+    lends: bool,
 }
 
 impl<'a> Incoming<'a> {
-    /// The bytes of `channel`, after `leftover`.
-    pub fn new(channel: &'a Channel, leftover: Vec<u8>) -> Incoming<'a> {
-        Incoming { channel, leftover, current: None, at: 0, expect_large: false }
+    /// The bytes of `channel`, after `leftover`. `lends`: payloads are mostly taken by `lend`.
+    pub fn new(channel: &'a Channel, leftover: Vec<u8>, lends: bool) -> Incoming<'a> {
+        Incoming { channel, leftover, current: None, at: 0, expect_large: false, lends }
     }
 
     /// The next `header.len()` bytes; `false` at a clean end of the stream.
@@ -63,7 +65,7 @@ impl<'a> Incoming<'a> {
     /// Fills `buffer` with the next bytes.
     pub async fn payload(&mut self, mut buffer: Buffer) -> Result<Buffer, Fault> {
         let here = self.take(buffer.bytes_mut());
-        self.expect_large = buffer.len() >= LARGE_PAYLOAD_BYTES;
+        self.expect_large = !self.lends && buffer.len() >= LARGE_PAYLOAD_BYTES;
         if here == buffer.len() {
             return Ok(buffer);
         }

@@ -52,8 +52,8 @@ impl Default for UringSettings {
         UringSettings {
             entries: 1024,
             arena_bytes: 16 << 20,
-            receive_arena_bytes: 4 << 20,
-            receive_buffer_bytes: 128 << 10,
+            receive_arena_bytes: 8 << 20,
+            receive_buffer_bytes: 256 << 10,
             receive_buffers: 8,
             files: 4096,
             without: Vec::new(),

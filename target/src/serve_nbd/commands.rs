@@ -40,7 +40,7 @@ pub async fn serve(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(),
 }
 
 async fn read_requests(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(), Fault> {
-    let mut incoming = Incoming::new(&connection.channel, leftover);
+    let mut incoming = Incoming::new(&connection.channel, leftover, connection.volume.is_immediate());
     let style = connection.style;
     let mut header = [0; EXTENDED_REQUEST_BYTES];
     let header = &mut header[..style.request_bytes()];
