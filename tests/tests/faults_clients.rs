@@ -37,6 +37,21 @@ fn clients_that_vanish_in_a_payload_leave_nothing_behind() -> Result<()> {
 }
 
 #[test]
+fn clients_that_vanish_in_the_payload_of_a_refused_write_leave_nothing_behind() -> Result<()> {
+    let (_scratch, target) = start(|launch| launch)?;
+    let _witness = Client::attach(target.address(), "disk")?;
+    for _ in 0..20 {
+        let mut client = Client::attach(target.address(), "disk")?;
+        client.request(nbd::CMD_WRITE, 0, 1, 1 << 40, 1 << 20)?;
+        client.send(&random(1, 100))?;
+        drop(client);
+    }
+    await_clients(&target, 1)?;
+    target.stop()?;
+    Ok(())
+}
+
+#[test]
 fn clients_that_vanish_with_reads_in_flight_leave_nothing_behind() -> Result<()> {
     let (_scratch, mut target) = start(|launch| launch)?;
     let before = target.resident_bytes()?;

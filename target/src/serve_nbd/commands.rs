@@ -66,8 +66,8 @@ async fn serve_one(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
         Command::Write => write::start(connection, incoming, job).await?,
         Command::BlockStatus if job.request.flags.contains(CommandFlags::PAYLOAD_LEN) => {
             let payload_bytes = job.request.length as usize;
-            connection.admit(0).await;
             let payload = incoming.payload(connection.buffer(payload_bytes).await).await?;
+            connection.admit(0).await;
             selected_block_status(connection, job, payload.bytes());
         }
         Command::BlockStatus => {
@@ -93,8 +93,9 @@ async fn refuse(
     job: Job,
     errno: Errno,
 ) -> Result<(), Fault> {
-    connection.admit(0).await;
+    // Counted in when it is whole: a client that leaves before takes its request with it.
     incoming.discard(job.request.payload_bytes(connection.style)).await?;
+    connection.admit(0).await;
     connection.done_with(&job, Err(errno), 0);
     Ok(())
 }
