@@ -174,11 +174,6 @@ pub async fn blocking(call: impl FnOnce() -> io::Result<u64> + Send + 'static) -
     count(completion.result).map(|value| value as u64)
 }
 
-/// Waits until `at`.
-pub async fn sleep_until(at: Moment) {
-    Sleep::until(at).await;
-}
-
 /// Waits for `duration` from now on.
 pub async fn sleep(core: &Core, duration: Duration) {
     Sleep::until(core.now() + duration).await;
