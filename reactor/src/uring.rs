@@ -25,7 +25,7 @@ use io_uring::{IoUring, cqueue, squeue};
 use crate::buffer::Arena;
 use crate::driver::{Counters, Driver, Harvest, Moment, Wait};
 use crate::handle::{Handle, Path};
-use crate::op::{Completion, Op, Output, Token};
+use crate::op::{Completion, NvmeData, Op, Output, Token};
 
 use batch::Batch;
 use big_ring::BigRing;
@@ -161,8 +161,13 @@ impl UringDriver {
     fn launch(&mut self, token: Token, op: Op) {
         let buffer_ring = self.provided.is_some();
         match &mut self.take_off(token, op).op {
-            Op::Nvme { file, .. } if file.path() == Path::Polled => self.launch_big(token, true),
-            Op::Nvme { .. } => self.launch_big(token, false),
+            // Without data there is no bio to poll: such a command ends by interrupt on either ring, and on the polled
+            // one Linux 6.1 takes the pointer to its completion function for that bio, and dies.
+            Op::Nvme { data: NvmeData::None, .. } => self.launch_big(token, false),
+            Op::Nvme { file, .. } => {
+                let polled = file.path() == Path::Polled;
+                self.launch_big(token, polled);
+            }
             Op::Read { file, .. } | Op::Write { file, .. } if file.path() == Path::Polled => {
                 self.launch_big(token, true)
             }

@@ -25,7 +25,7 @@ step "attach, fio --verify, 4 KiB to 64 KiB"
 nbd-client 127.0.0.1 10809 $disk -name disk
 [ "$(blockdev --getsize64 $disk)" = "$(blockdev --getsize64 /dev/nvme0n1)" ]
 fio --name=raw --filename=$disk --direct=1 --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=4k-64k \
-    --size=16m --numjobs=2 --offset_increment=16m --verify=crc32c --verify_fatal=1 --group_reporting \
+    --size=16m --fdatasync=4 --numjobs=2 --offset_increment=16m --verify=crc32c --verify_fatal=1 --group_reporting \
     --minimal >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; exit 1; }
 
 step "discard and zeroes"
