@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod iscsi;
 pub mod nbd;
+pub mod scsi;
