@@ -32,7 +32,7 @@ pub async fn serve(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(),
     if result.as_ref().is_err_and(|fault| fault.kind() == Kind::Protocol) {
         connection.client.stop_reading();
     }
-    connection.idle().await;
+    connection.budget.idle().await;
     connection.outbox.close();
     writer_done.await;
     connection.client.disconnect_quietly();
@@ -66,7 +66,7 @@ async fn serve_one(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
         Command::Write => write::start(connection, incoming, job).await?,
         Command::BlockStatus if job.request.flags.contains(CommandFlags::PAYLOAD_LEN) => {
             let payload_bytes = job.request.length as usize;
-            let payload = incoming.payload(connection.buffer(payload_bytes).await).await?;
+            let payload = incoming.payload(connection.budget.buffer(payload_bytes).await).await?;
             connection.admit(0).await;
             selected_block_status(connection, job, payload.bytes());
         }

@@ -19,7 +19,7 @@ const GRAIN_BYTES: usize = 4096;
 
 /// Starts a read that has passed its checks.
 pub async fn start(connection: &Rc<Connection>, job: Job) {
-    let piece_bytes = connection.piece_bytes();
+    let piece_bytes = connection.budget.piece_bytes();
     let length = job.request.length as usize;
     let first = length.min(piece_bytes);
     connection.admit(first).await;
@@ -75,8 +75,8 @@ async fn in_chunks(connection: &Connection, job: &Job, first: usize) {
             return;
         }
         at += held as u64;
-        held = ((end - at) as usize).min(connection.piece_bytes());
-        connection.hold(held).await;
+        held = ((end - at) as usize).min(connection.budget.piece_bytes());
+        connection.budget.hold(held).await;
     }
 }
 
@@ -103,9 +103,9 @@ async fn in_one_stream(connection: &Connection, job: &Job, first: usize) {
             return;
         }
         at += held as u64;
-        let next = ((end - at) as usize).min(connection.piece_bytes());
-        connection.hold_next(&claim, next).await;
-        let take = async |len| connection.buffer_next(&claim, len).await;
+        let next = ((end - at) as usize).min(connection.budget.piece_bytes());
+        connection.budget.hold_next(&claim, next).await;
+        let take = async |len| connection.budget.buffer_next(&claim, len).await;
         view = match connection.volume.read(at, next, take).await {
             Ok(view) => view,
             Err(fault) => {
@@ -119,7 +119,7 @@ async fn in_one_stream(connection: &Connection, job: &Job, first: usize) {
 }
 
 async fn piece(connection: &Connection, offset: u64, len: usize) -> Result<View, Fault> {
-    connection.volume.read(offset, len, async |len| connection.buffer(len).await).await
+    connection.volume.read(offset, len, async |len| connection.budget.buffer(len).await).await
 }
 
 /// The head of a reply whose data follows whole.

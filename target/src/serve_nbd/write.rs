@@ -15,7 +15,7 @@ use crate::serve_nbd::connection::{Connection, Job};
 /// Receives a write that has passed its checks, and starts it.
 pub async fn start(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job: Job) -> Result<(), Fault> {
     let length = job.request.length as usize;
-    let piece_bytes = connection.piece_bytes();
+    let piece_bytes = connection.budget.piece_bytes();
     if length > piece_bytes {
         return in_pieces(connection, incoming, job).await;
     }
@@ -56,12 +56,12 @@ async fn in_pieces(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
     let end = job.request.offset + job.request.length;
     let mut at = job.request.offset;
     while at < end {
-        let len = ((end - at) as usize).min(connection.piece_bytes());
-        connection.hold(len).await;
+        let len = ((end - at) as usize).min(connection.budget.piece_bytes());
+        connection.budget.hold(len).await;
         let data = match receive(connection, incoming, len).await {
             Ok(data) => data,
             Err(fault) => {
-                connection.release(len);
+                connection.budget.release(len);
                 pieces.finish_one(Ok(()));
                 return Err(fault);
             }
@@ -81,7 +81,7 @@ impl Pieces {
         self.connection.here.core().spawn(async move {
             let durable = pieces.job.request.flags.contains(CommandFlags::FUA);
             let result = pieces.connection.volume.write(at, data, durable).await;
-            pieces.connection.release(len);
+            pieces.connection.budget.release(len);
             pieces.finish_one(result);
         });
     }
@@ -105,7 +105,7 @@ async fn receive(connection: &Connection, incoming: &mut Incoming<'_>, len: usiz
     {
         return Ok(view);
     }
-    let buffer = connection.buffer(len).await;
+    let buffer = connection.budget.buffer(len).await;
     connection.client.awaits_payload(Some(connection.here.core().turn_started()));
     let payload = incoming.payload(buffer).await;
     connection.client.awaits_payload(None);
@@ -114,6 +114,6 @@ async fn receive(connection: &Connection, incoming: &mut Incoming<'_>, len: usiz
 
 /// A request whose payload never came: nobody waits for its answer.
 fn forget(connection: &Connection, held_bytes: usize) {
-    connection.release(held_bytes);
-    connection.client.requests_inflight.set(connection.client.requests_inflight.get() - 1);
+    connection.budget.release(held_bytes);
+    connection.budget.ended();
 }
