@@ -1,0 +1,1 @@
+//! An initiator's login.
