@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::fault::{Fault, Kind};
 use crate::outbox::Outbox;
+use crate::settings::Protocol;
 use crate::snapshot::ClientSnapshot;
 
 /// How often slow clients are looked for.
@@ -161,11 +162,13 @@ impl Client {
 
     fn snapshot(&self) -> ClientSnapshot {
         ClientSnapshot {
+            protocol: Protocol::Nbd,
             address: self.address,
             volume: self.volume.borrow().clone(),
             tls: self.tls.get(),
             requests_inflight: self.requests_inflight.get(),
             requests: self.requests.get(),
+            session: None,
         }
     }
 

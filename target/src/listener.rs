@@ -11,16 +11,17 @@ use crate::clients::{DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::serve_core::ServingCore;
 use crate::serve_nbd;
-use crate::settings::Portal;
+use crate::settings::{Portal, Protocol};
 
 /// How long to wait when the system has no descriptor or memory for a client.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Accepts until the listening socket is shut down.
-pub async fn listen(here: Rc<ServingCore>, portal: Portal, listener: Handle) {
+pub async fn listen(here: Rc<ServingCore>, protocol: Protocol, portal: Portal, listener: Handle) {
     loop {
         match verbs::accept(&listener).await {
-            Ok(socket) => welcome(&here, socket),
+            Ok(socket) if protocol == Protocol::Nbd => welcome(&here, socket),
+            Ok(socket) => drop(socket),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL | libc::EBADF | libc::ECANCELED) => return,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {

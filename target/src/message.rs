@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::fault::Fault;
-use crate::settings::{NbdSettings, Portal, VolumeSettings};
+use crate::settings::{IscsiSettings, NbdSettings, Portal, Protocol, VolumeSettings};
 use crate::snapshot::CoreSnapshot;
 use crate::store::Opened;
 
@@ -52,6 +52,8 @@ pub enum Ask {
     Listen {
         /// The portal it is.
         portal: Portal,
+        /// What its clients speak.
+        protocol: Protocol,
         /// The listening socket.
         listener: OwnedFd,
     },
@@ -59,6 +61,8 @@ pub enum Ask {
     Unlisten {
         /// Which.
         portal: Portal,
+        /// What its clients speak: two portals may share the wish for any free port.
+        protocol: Protocol,
         /// Answered when the socket is closed.
         reply: Reply<()>,
     },
@@ -101,6 +105,8 @@ pub struct VolumeFacts {
 pub struct Directory {
     /// Settings for NBD clients.
     pub nbd: Arc<NbdSettings>,
+    /// Targets and settings for iSCSI clients.
+    pub iscsi: Arc<IscsiSettings>,
     /// By name.
     pub exports: BTreeMap<String, DirectoryEntry>,
 }

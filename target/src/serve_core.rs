@@ -26,7 +26,9 @@ use crate::fault::{Fault, Kind};
 use crate::listener;
 use crate::message::{Ask, Directory, VolumeFacts};
 use crate::serve_nbd::{self, export_table};
-use crate::settings::{CoreSettings, NbdSettings, Poll, Portal, TlsMode, VolumeSettings};
+use crate::settings::{
+    CoreSettings, IscsiSettings, NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
+};
 use crate::snapshot::CoreSnapshot;
 use crate::store::{Opened, Store};
 use crate::volume::Volume;
@@ -111,7 +113,7 @@ pub struct ServingCore {
     /// For clients that may see everything.
     exports: RefCell<Rc<ExportTable>>,
     volumes: RefCell<HashMap<Uuid, Rc<Volume>>>,
-    listeners: RefCell<Vec<(Portal, Handle)>>,
+    listeners: RefCell<Vec<(Protocol, Portal, Handle)>>,
     clients: Clients,
     /// Clients that hold payload now.
     holders: Cell<usize>,
@@ -137,6 +139,7 @@ impl ServingCore {
             zero_copy_bytes: settings.zero_copy_send_bytes,
             directory: RefCell::new(Arc::new(Directory {
                 nbd: Arc::new(closed()),
+                iscsi: Arc::new(IscsiSettings::closed()),
                 exports: Default::default(),
             })),
             exports: RefCell::default(),
@@ -262,13 +265,13 @@ impl ServingCore {
                 });
             }
             Ask::Directory(directory) => self.set_directory(directory),
-            Ask::Listen { portal, listener } => {
+            Ask::Listen { portal, protocol, listener } => {
                 let listener = self.core.adopt(listener, Path::Ring);
-                self.listeners.borrow_mut().push((portal.clone(), listener.clone()));
-                self.core.spawn(listener::listen(self.clone(), portal, listener));
+                self.listeners.borrow_mut().push((protocol, portal.clone(), listener.clone()));
+                self.core.spawn(listener::listen(self.clone(), protocol, portal, listener));
             }
-            Ask::Unlisten { portal, reply } => {
-                self.unlisten(|listening| *listening == portal);
+            Ask::Unlisten { portal, protocol, reply } => {
+                self.unlisten(|speaks, listening| speaks == protocol && *listening == portal);
                 let _ = reply.send(());
             }
             Ask::Adopt(handover) => self.core.spawn(serve_nbd::resume(self.clone(), *handover)),
@@ -310,9 +313,9 @@ impl ServingCore {
         self.directory.replace(directory);
     }
 
-    fn unlisten(&self, which: impl Fn(&Portal) -> bool) {
-        self.listeners.borrow_mut().retain(|(portal, listener)| {
-            let ends = which(portal);
+    fn unlisten(&self, which: impl Fn(Protocol, &Portal) -> bool) {
+        self.listeners.borrow_mut().retain(|(protocol, portal, listener)| {
+            let ends = which(*protocol, portal);
             if ends {
                 // The pending accept returns, and with it the last handle goes.
                 let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
@@ -322,7 +325,7 @@ impl ServingCore {
     }
 
     async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
-        self.unlisten(|_| true);
+        self.unlisten(|_, _| true);
         self.part(grace, |_| true).await;
         let volumes: Vec<Rc<Volume>> = self.volumes.take().into_values().collect();
         let mut faults = Vec::new();

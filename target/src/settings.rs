@@ -2,6 +2,8 @@
 //!
 //! `config` makes them from TOML and flags; cores and stores only ever see these.
 
+mod iscsi;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use uuid::Uuid;
+
+pub use iscsi::{ISCSI_PORT, IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget};
 
 /// Where the bytes of a volume lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,26 @@ pub struct NbdSettings {
     pub requests_max: usize,
     /// Payload bytes of one client held in memory at once.
     pub inflight_bytes_max: usize,
+}
+
+/// What a portal serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// NBD.
+    Nbd,
+    /// iSCSI.
+    Iscsi,
+}
+
+impl Protocol {
+    /// As it is written in settings, status and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Nbd => "nbd",
+            Protocol::Iscsi => "iscsi",
+        }
+    }
 }
 
 /// An address that the node listens on.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use hdrhistogram::Histogram;
 use uuid::Uuid;
 
+use crate::settings::Protocol;
+
 /// Commands that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
@@ -70,9 +72,11 @@ pub struct VolumeSnapshot {
 /// One client.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ClientSnapshot {
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its address; `None` for a unix socket.
     pub address: Option<SocketAddr>,
-    /// The volume's name; empty while negotiating.
+    /// The volume's name; empty while negotiating, and for iSCSI, whose session names its units.
     pub volume: String,
     /// TLS is in use.
     pub tls: bool,
@@ -80,6 +84,42 @@ pub struct ClientSnapshot {
     pub requests_inflight: usize,
     /// Requests answered since it attached.
     pub requests: u64,
+    /// Its iSCSI session, once it has logged in.
+    pub session: Option<SessionSnapshot>,
+}
+
+/// One iSCSI session.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SessionSnapshot {
+    /// The initiator's name.
+    pub initiator: String,
+    /// Its alias; empty for none.
+    pub initiator_alias: String,
+    /// The target's name; empty for a discovery session.
+    pub target: String,
+    /// The target's handle of the session.
+    pub tsih: u16,
+    /// The initiator's part of the session's identity, in hexadecimal.
+    pub isid: String,
+    /// The CHAP user that it showed, if it was asked.
+    pub chap_user: Option<String>,
+    /// The keys as agreed, in the order of their negotiation.
+    pub negotiated: Vec<(String, String)>,
+    /// What it did with each of its logical units.
+    pub luns: Vec<LunSnapshot>,
+}
+
+/// What one session did with one logical unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LunSnapshot {
+    /// Its number.
+    pub lun: u16,
+    /// Commands answered.
+    pub commands: u64,
+    /// Payload bytes sent.
+    pub read_bytes: u64,
+    /// Payload bytes taken.
+    pub written_bytes: u64,
 }
 
 /// One core.

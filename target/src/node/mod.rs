@@ -29,7 +29,7 @@ use crate::fault::{Fault, Kind};
 use crate::message::{Ask, Directory, DirectoryEntry, Reply, VolumeFacts};
 use crate::portals::SocketFile;
 use crate::serve_core::CoreHandle;
-use crate::settings::{CoreSettings, NbdSettings, Portal, VolumeSettings};
+use crate::settings::{CoreSettings, IscsiSettings, NbdSettings, Portal, Protocol, VolumeSettings};
 use crate::snapshot::CoreSnapshot;
 use crate::state::State;
 
@@ -77,6 +77,7 @@ struct Live {
 }
 
 struct LivePortal {
+    protocol: Protocol,
     portal: Portal,
     address: String,
     core: usize,
@@ -154,7 +155,11 @@ impl Live {
             Service::Unavailable(_) => None,
         };
         let exports = self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), entry(volume)?)));
-        Directory { nbd: self.nbd.clone(), exports: exports.collect() }
+        Directory {
+            nbd: self.nbd.clone(),
+            iscsi: Arc::new(IscsiSettings::closed()),
+            exports: exports.collect(),
+        }
     }
 
     fn volumes_per_core(&self, cores: usize) -> Vec<usize> {

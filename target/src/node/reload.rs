@@ -23,7 +23,7 @@ use crate::fault::Fault;
 use crate::message::Ask;
 use crate::placement::core_for_portal;
 use crate::portals::{self, Bound};
-use crate::settings::{NbdSettings, Portal, VolumeSettings};
+use crate::settings::{NbdSettings, Portal, Protocol, VolumeSettings};
 use crate::state::{Owner, State};
 use crate::status::ReloadReport;
 use crate::store;
@@ -184,9 +184,9 @@ impl Node {
             portals.into_iter().partition(|live| wanted.contains(&live.portal))
         };
         self.live().portals = kept;
-        for LivePortal { portal, core, .. } in gone {
+        for LivePortal { protocol, portal, core, .. } in gone {
             let shown = portal_text(&portal);
-            match self.ask(core, ANSWER_TIME, |reply| Ask::Unlisten { portal, reply }).await {
+            match self.ask(core, ANSWER_TIME, |reply| Ask::Unlisten { portal, protocol, reply }).await {
                 Ok(()) => report.changed.push(format!("portal {shown} is closed; its clients stay")),
                 Err(fault) => report.failed.push(format!("portal {shown}: {fault}")),
             }
@@ -194,8 +194,14 @@ impl Node {
         for Bound { portal, address, listener, file } in bound {
             let core = core_for_portal(self.live().portals.len(), self.cores.len());
             report.changed.push(format!("portal {} is open", portal_text(&portal)));
-            self.cores[core].send(Ask::Listen { portal: portal.clone(), listener });
-            self.live().portals.push(LivePortal { portal, address, core, _file: file });
+            self.cores[core].send(Ask::Listen { portal: portal.clone(), protocol: Protocol::Nbd, listener });
+            self.live().portals.push(LivePortal {
+                protocol: Protocol::Nbd,
+                portal,
+                address,
+                core,
+                _file: file,
+            });
         }
     }
 

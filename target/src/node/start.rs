@@ -28,7 +28,7 @@ use crate::message::Ask;
 use crate::placement::{core_for_portal, core_for_volume};
 use crate::portals::{self, Bound};
 use crate::serve_core::{CoreHandle, Cores};
-use crate::settings::Portal;
+use crate::settings::{Portal, Protocol};
 use crate::state::{Owner, Record, State};
 use crate::store;
 use crate::undo::Undo;
@@ -243,8 +243,8 @@ fn listen(cores: &[CoreHandle], bound: Vec<Bound>, live: &mut Live) {
     }
     for Bound { portal, address, listener, file } in bound {
         let core = core_for_portal(live.portals.len(), cores.len());
-        cores[core].send(Ask::Listen { portal: portal.clone(), listener });
-        live.portals.push(LivePortal { portal, address, core, _file: file });
+        cores[core].send(Ask::Listen { portal: portal.clone(), protocol: Protocol::Nbd, listener });
+        live.portals.push(LivePortal { protocol: Protocol::Nbd, portal, address, core, _file: file });
     }
 }
 
