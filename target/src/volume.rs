@@ -141,15 +141,58 @@ impl Volume {
         let _running = self.change();
         self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
         let range = offset..offset + data.len() as u64;
-        if self.block_bytes == 1 {
+        if self.needs_no_lock() {
             return self.store.write(offset, data, durable).await;
         }
         if self.blocks_around(range.clone()) != range {
-            return self.modify(range, Some(&data), durable).await;
+            return self.modify(range, durable, |start, to| data.copy_range_to(start, to)).await;
         }
         let _guard = self.ranges.shared(range).await;
         let data = self.aligned(data);
         self.store.write(offset, data, durable).await
+    }
+
+    /// Writes `data` if the volume holds `expected` there, with no other write of any client in between; else
+    /// writes nothing and gives the place of the first byte that differs, counted from `offset`.
+    pub async fn compare_and_write(
+        &self,
+        offset: u64,
+        expected: &[u8],
+        data: &[u8],
+        durable: bool,
+    ) -> Result<Option<u64>, Fault> {
+        assert_eq!(expected.len(), data.len(), "callers give two halves of one transfer");
+        let _running = self.change();
+        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
+        let range = offset..offset + data.len() as u64;
+        let whole = self.blocks_around(range.clone());
+        let _guard = self.ranges.exclusive(whole.clone()).await;
+        let mut buffers = Vec::new();
+        for piece in pieces(whole.clone()) {
+            let mut buffer = self.store.read(piece.start, self.take(length_of(&piece))).await?;
+            let (at, there) = overlap(&range, &piece, buffer.bytes_mut());
+            let wanted = &expected[at..at + there.len()];
+            if let Some(differs) = there.iter().zip(wanted).position(|(a, b)| a != b) {
+                return Ok(Some((at + differs) as u64));
+            }
+            there.copy_from_slice(&data[at..at + there.len()]);
+            buffers.push((piece.start, buffer));
+        }
+        for (at, buffer) in buffers {
+            let len = buffer.len();
+            self.store.write(at, buffer.into_view(0, len), durable).await?;
+        }
+        Ok(None)
+    }
+
+    /// Sets the bits that are set in `data`, with no other write of any client in between.
+    pub async fn or_write(&self, offset: u64, data: &[u8], durable: bool) -> Result<(), Fault> {
+        let _running = self.change();
+        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
+        let set_bits = |start: usize, to: &mut [u8]| {
+            to.iter_mut().zip(&data[start..]).for_each(|(to, from)| *to |= from);
+        };
+        self.modify(offset..offset + data.len() as u64, durable, set_bits).await
     }
 
     /// Makes every write that was acknowledged durable.
@@ -286,31 +329,34 @@ impl Volume {
         if durable { self.flush().await } else { Ok(()) }
     }
 
-    /// Reads the blocks around `range`, changes the range (to `data`, or to zeroes), writes them back, with nobody
-    /// else writing to them.
-    async fn modify(&self, range: Range<u64>, data: Option<&View>, durable: bool) -> Result<(), Fault> {
+    /// A write to a store that never waits and has no blocks is over within one turn of its task: nothing comes
+    /// between, neither before it nor into a read-modify-write of another task.
+    fn needs_no_lock(&self) -> bool {
+        self.block_bytes == 1 && self.store.is_immediate()
+    }
+
+    /// Reads the blocks around `range`, lets `change` alter those bytes of the range that it is shown (and told the
+    /// start of, within the range), writes them back, with nobody else writing to them.
+    async fn modify(
+        &self,
+        range: Range<u64>,
+        durable: bool,
+        change: impl Fn(usize, &mut [u8]),
+    ) -> Result<(), Fault> {
         let whole = self.blocks_around(range.clone());
         let _guard = self.ranges.exclusive(whole.clone()).await;
-        let mut at = whole.start;
-        while at < whole.end {
-            let end = whole.end.min(at + PIECE_BYTES_MAX as u64);
-            let buffer = self.take((end - at) as usize);
-            let mut buffer = self.store.read(at, buffer).await?;
-            let changed = range.start.max(at)..range.end.min(end);
-            let to = &mut buffer.bytes_mut()[(changed.start - at) as usize..(changed.end - at) as usize];
-            match data {
-                Some(data) => data.copy_range_to((changed.start - range.start) as usize, to),
-                None => to.fill(0),
-            }
+        for piece in pieces(whole) {
+            let mut buffer = self.store.read(piece.start, self.take(length_of(&piece))).await?;
+            let (start, there) = overlap(&range, &piece, buffer.bytes_mut());
+            change(start, there);
             let len = buffer.len();
-            self.store.write(at, buffer.into_view(0, len), durable).await?;
-            at = end;
+            self.store.write(piece.start, buffer.into_view(0, len), durable).await?;
         }
         Ok(())
     }
 
     async fn modify_zero(&self, range: Range<u64>, durable: bool) -> Result<(), Fault> {
-        if range.is_empty() { Ok(()) } else { self.modify(range, None, durable).await }
+        if range.is_empty() { Ok(()) } else { self.modify(range, durable, |_, to| to.fill(0)).await }
     }
 
     async fn fill_with_zeroes(&self, range: Range<u64>) -> Result<(), Fault> {
@@ -371,4 +417,22 @@ impl Volume {
         let start = (range.start + mask) & !mask;
         start..(range.end & !mask).max(start)
     }
+}
+
+/// A range in pieces that fit a buffer.
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    range.step_by(PIECE_BYTES_MAX).map(move |start| start..end.min(start + PIECE_BYTES_MAX as u64))
+}
+
+fn length_of(piece: &Range<u64>) -> usize {
+    (piece.end - piece.start) as usize
+}
+
+/// The bytes of `piece` that belong to `range`, and where they lie in it.
+fn overlap<'a>(range: &Range<u64>, piece: &Range<u64>, bytes: &'a mut [u8]) -> (usize, &'a mut [u8]) {
+    let start = range.start.max(piece.start);
+    let end = range.end.min(piece.end);
+    let there = &mut bytes[(start - piece.start) as usize..(end - piece.start) as usize];
+    ((start - range.start) as usize, there)
 }
