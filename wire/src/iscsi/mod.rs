@@ -5,4 +5,5 @@ pub mod initiator;
 pub mod login;
 pub mod parameters;
 pub mod pdu;
+pub mod session;
 pub mod text;
