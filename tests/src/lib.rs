@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod device;
+pub mod iscsi;
 pub mod launch;
 pub mod ledger;
 pub mod log;
