@@ -30,7 +30,7 @@ pub enum Effect {
     ///
     /// Within one batch these come first, so that whatever the rest of the batch leads to is sent later.
     Send(Response, Vec<u8>),
-    /// Carry the task out: it is the next by CmdSN, or immediate.
+    /// Carry the task out: it is the next by CmdSN, or immediate. (A later effect of the batch may have aborted it.)
     Start(TaskId),
     /// These bytes of the task's data out are all here: what came unasked (`start` is 0), or what an R2T asked for.
     ///
@@ -101,3 +101,29 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+/// The effects of one PDU, in the making.
+pub(super) struct Batch<'a> {
+    effects: &'a mut Vec<Effect>,
+    /// Where the PDUs end that are sent at once.
+    sends_end: usize,
+}
+
+impl<'a> Batch<'a> {
+    #[inline]
+    pub(super) fn new(effects: &'a mut Vec<Effect>) -> Batch<'a> {
+        let sends_end = effects.len();
+        Batch { effects, sends_end }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Before all that may make the mover send something: that will have a later StatSN.
+    pub(super) fn send(&mut self, response: Response, data: Vec<u8>) {
+        self.effects.insert(self.sends_end, Effect::Send(response, data));
+        self.sends_end += 1;
+    }
+}
