@@ -1,12 +1,30 @@
 //! The target's half of a login (RFC 7143 §6.3): requests in, responses out, until both agree or part.
 
+//!
+//! ```text
+//! (start) ─▶ security ─▶ operational ─▶ full feature
+//!     └──────────────────────▲              ▲
+//!              └────────────────────────────┘
+//! ```
+//! Its one rule: nothing is granted before the first text has said who is there, and nobody leaves the
+//! security stage, or goes around it, who has something to prove.
+
+mod failure;
+mod identity;
+mod security;
 mod status;
+mod turn;
 
 pub use status::LoginStatus;
 
 use super::chap::ChapUser;
 use super::parameters::{Offers, Parameters};
 use super::pdu::{LoginRequest, LoginResponse};
+use failure::Failure;
+use turn::{Talk, Turn};
+
+/// What a login PDU may carry: the default of MaxRecvDataSegmentLength, which holds until the login is over.
+pub const LOGIN_DATA_BYTES_MAX: usize = 8192;
 
 /// Who may log in to what, and how they prove themselves.
 pub trait Access {
@@ -22,7 +40,7 @@ pub trait Access {
     /// The tag of the portal group that the initiator has connected to.
     fn portal_group(&self) -> u16;
 
-    /// Another address, "host[:port][,tpgt]", that the initiator is sent to instead.
+    /// Another address that the initiator is sent to instead.
     fn redirection(&self, _initiator_name: &str, _target_name: &str) -> Option<Redirection> {
         None
     }
@@ -33,7 +51,7 @@ pub trait Access {
 pub struct Redirection {
     /// Whether the initiator should remember it.
     pub is_permanent: bool,
-    /// TargetAddress: "host[:port][,tpgt]", an IPv6 address in brackets.
+    /// TargetAddress: "host[:port]", an IPv6 address in brackets.
     pub address: String,
 }
 
@@ -118,19 +136,65 @@ pub enum LoginStep {
 /// The target's half of one login.
 #[derive(Debug)]
 pub struct Login {
-    offers: Offers,
-    random: [u8; 64],
+    talk: Talk,
+    stat_sn: u32,
+    is_over: bool,
 }
 
 impl Login {
-    /// Begins with the first request of a connection. `random` must never be used twice.
+    /// Begins with the first request of a connection. `random` is from a good source, and never used twice.
     pub fn new(offers: Offers, random: [u8; 64]) -> Login {
-        Login { offers, random }
+        Login { talk: Talk::new(offers, random), stat_sn: 0, is_over: false }
     }
 
     /// Takes one request and its whole data segment.
     pub fn step(&mut self, request: &LoginRequest, data: &[u8], access: &dyn Access) -> LoginStep {
-        let _ = (&self.offers, self.random, request, data, access.portal_group());
-        LoginStep::Close("logins are not served yet".to_owned())
+        assert!(!self.is_over, "step after the end of a login");
+        let turn = self.talk.take(request, data, access);
+        let reply = self.reply(request);
+        match turn {
+            Ok(turn) => self.go_on(request, reply, turn),
+            Err(failure) => {
+                self.is_over = true;
+                let Failure { status, reason, data } = failure;
+                LoginStep::Refuse {
+                    reply: status.refuse(&reply),
+                    data,
+                    reason: format!("{status}: {reason}"),
+                }
+            }
+        }
+    }
+
+    /// The response to a request, without what was decided.
+    fn reply(&mut self, request: &LoginRequest) -> LoginResponse {
+        let cmd_sn = self.talk.cmd_sn().unwrap_or(request.cmd_sn);
+        let reply = LoginResponse {
+            current_stage: request.current_stage,
+            isid: request.isid,
+            tsih: request.tsih,
+            initiator_task_tag: request.initiator_task_tag,
+            stat_sn: self.stat_sn,
+            exp_cmd_sn: cmd_sn,
+            max_cmd_sn: cmd_sn,
+            ..LoginResponse::default()
+        };
+        self.stat_sn += 1;
+        reply
+    }
+
+    fn go_on(&mut self, request: &LoginRequest, mut reply: LoginResponse, turn: Turn) -> LoginStep {
+        reply.continues = turn.continues;
+        if let Some(stage) = turn.entered {
+            reply.transit = true;
+            reply.next_stage = stage;
+        }
+        match self.talk.agreed(request, self.stat_sn) {
+            None => LoginStep::Reply(reply, turn.data),
+            Some(agreed) => {
+                self.is_over = true;
+                LoginStep::Done { reply, data: turn.data, agreed: Box::new(agreed) }
+            }
+        }
     }
 }

@@ -1,5 +1,13 @@
 //! What two sides agree on for a session (RFC 7143 §13), and how.
 
+mod key;
+mod negotiation;
+
+pub use key::Key;
+pub use negotiation::{Negotiation, NegotiationError};
+
+use crate::iscsi::text::{NOT_UNDERSTOOD, REJECT};
+
 /// What holds in the full feature phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -51,6 +59,44 @@ impl Default for Parameters {
         }
     }
 }
+
+impl Parameters {
+    /// Takes a key of a text request in the full feature phase, and says what to answer it with, if anything.
+    ///
+    /// Only MaxRecvDataSegmentLength may change there; SendTargets is not a parameter, and the caller's.
+    pub fn redeclare(&mut self, key: &str, value: &str) -> Option<&'static str> {
+        match (key, Key::from_name(key)) {
+            (_, Some(declared @ Key::MaxRecvDataSegmentLength)) => {
+                match negotiation::declared_length(declared, value) {
+                    Ok(length) => self.max_recv_data_segment_length = length,
+                    Err(_) => return Some(REJECT),
+                }
+                None
+            }
+            ("InitiatorAlias", _) => None,
+            (_, Some(_)) => Some(REJECT),
+            _ if LOGIN_KEYS.contains(&key) => Some(REJECT),
+            _ => Some(NOT_UNDERSTOOD),
+        }
+    }
+}
+
+/// Keys of the login phase that are no parameters, and keys that only a target sends.
+const LOGIN_KEYS: [&str; 13] = [
+    "InitiatorName",
+    "TargetName",
+    "SessionType",
+    "TargetAlias",
+    "TargetAddress",
+    "TargetPortalGroupTag",
+    "AuthMethod",
+    "CHAP_A",
+    "CHAP_I",
+    "CHAP_C",
+    "CHAP_N",
+    "CHAP_R",
+    "SendTargets",
+];
 
 /// Whether CRC32C is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
