@@ -1,22 +1,28 @@
-//! Where an NBD export is: `nbd://HOST:PORT/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
+//! Where a volume is served: `nbd://HOST:PORT/EXPORT`, `nbd+unix:///EXPORT?socket=PATH` or
+//! `iscsi://HOST:PORT/TARGET/LUN`.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use socket2::SockAddr;
+use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
-const PORT: u16 = 10809;
+use crate::protocol::Protocol;
 
-/// An export.
+const NBD_PORT: u16 = 10809;
+const ISCSI_PORT: u16 = 3260;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A served volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The server's socket.
     pub endpoint: Endpoint,
-    /// The export's name.
-    pub export: String,
+    /// What the volume is called there.
+    pub name: Name,
 }
 
 /// A server's socket.
@@ -28,9 +34,51 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+/// A volume's name in its protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// An NBD export.
+    Export(String),
+    /// A logical unit of an iSCSI target.
+    Unit {
+        /// The target's name.
+        target: String,
+        /// The unit's number.
+        lun: u16,
+    },
+}
+
+impl Address {
+    /// What is spoken there.
+    pub fn protocol(&self) -> Protocol {
+        match self.name {
+            Name::Export(_) => Protocol::Nbd,
+            Name::Unit { .. } => Protocol::Iscsi,
+        }
+    }
+
+    /// A blocking socket to the server.
+    pub fn connect(&self) -> Result<Socket> {
+        self.endpoint.connect().with_context(|| format!("cannot connect to {self}"))
+    }
+}
+
 impl Endpoint {
-    /// As the kernel wants it.
-    pub fn socket_address(&self) -> Result<SockAddr> {
+    fn connect(&self) -> Result<Socket> {
+        let (domain, transport) = match self {
+            Endpoint::Tcp(address) => (Domain::for_address(*address), Some(Transport::TCP)),
+            Endpoint::Unix(_) => (Domain::UNIX, None),
+        };
+        let socket = Socket::new(domain, Type::STREAM, transport)?;
+        if transport.is_some() {
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.connect_timeout(&self.socket_address()?, TIMEOUT)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        Ok(socket)
+    }
+
+    fn socket_address(&self) -> Result<SockAddr> {
         match self {
             Endpoint::Tcp(address) => Ok(SockAddr::from(*address)),
             Endpoint::Unix(path) => {
@@ -42,9 +90,17 @@ impl Endpoint {
 
 impl fmt::Display for Address {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.endpoint {
-            Endpoint::Tcp(address) => write!(out, "nbd://{address}/{}", self.export),
-            Endpoint::Unix(path) => write!(out, "nbd+unix:///{}?socket={}", self.export, path.display()),
+        match (&self.endpoint, &self.name) {
+            (Endpoint::Tcp(portal), Name::Export(export)) => write!(out, "nbd://{portal}/{export}"),
+            (Endpoint::Tcp(portal), Name::Unit { target, lun }) => {
+                write!(out, "iscsi://{portal}/{target}/{lun}")
+            }
+            (Endpoint::Unix(path), Name::Export(export)) => {
+                write!(out, "nbd+unix:///{export}?socket={}", path.display())
+            }
+            (Endpoint::Unix(path), Name::Unit { target, lun }) => {
+                write!(out, "{target}/{lun} at {}", path.display())
+            }
         }
     }
 }
@@ -55,18 +111,29 @@ impl FromStr for Address {
     fn from_str(uri: &str) -> Result<Address> {
         if let Some(rest) = uri.strip_prefix("nbd+unix:///") {
             let (export, socket) = rest.split_once("?socket=").context("nbd+unix wants ?socket=PATH")?;
-            return Ok(Address { endpoint: Endpoint::Unix(socket.into()), export: export.into() });
+            return Ok(Address {
+                endpoint: Endpoint::Unix(socket.into()),
+                name: Name::Export(export.into()),
+            });
         }
-        let Some(rest) = uri.strip_prefix("nbd://") else {
-            bail!("{uri}: begin with nbd:// or nbd+unix:///")
+        if let Some(rest) = uri.strip_prefix("nbd://") {
+            let (host, export) = rest.split_once('/').unwrap_or((rest, ""));
+            let endpoint = Endpoint::Tcp(resolve(host, NBD_PORT)?);
+            return Ok(Address { endpoint, name: Name::Export(export.into()) });
+        }
+        let Some(rest) = uri.strip_prefix("iscsi://") else {
+            bail!("{uri}: begin with nbd://, nbd+unix:/// or iscsi://")
         };
-        let (host, export) = rest.split_once('/').unwrap_or((rest, ""));
-        Ok(Address { endpoint: Endpoint::Tcp(resolve(host)?), export: export.into() })
+        let (host, rest) = rest.split_once('/').context("iscsi wants HOST/TARGET/LUN")?;
+        let (target, lun) = rest.rsplit_once('/').context("iscsi wants HOST/TARGET/LUN")?;
+        let lun = lun.parse().with_context(|| format!("{lun} is no number of a logical unit"))?;
+        let endpoint = Endpoint::Tcp(resolve(host, ISCSI_PORT)?);
+        Ok(Address { endpoint, name: Name::Unit { target: target.into(), lun } })
     }
 }
 
-fn resolve(host: &str) -> Result<SocketAddr> {
-    let found = host.to_socket_addrs().or_else(|_| (host, PORT).to_socket_addrs());
+fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
+    let found = host.to_socket_addrs().or_else(|_| (host, port).to_socket_addrs());
     let mut addresses = found.with_context(|| format!("{host}: no such host; write HOST or HOST:PORT"))?;
     addresses.next().with_context(|| format!("{host} has no address"))
 }
@@ -77,20 +144,33 @@ mod tests {
 
     #[test]
     fn addresses_read_back_as_written() {
-        for uri in ["nbd://127.0.0.1:10809/disk", "nbd://[::1]:7/", "nbd+unix:///disk?socket=/tmp/s"] {
+        let uris = [
+            "nbd://127.0.0.1:10809/disk",
+            "nbd://[::1]:7/",
+            "nbd+unix:///disk?socket=/tmp/s",
+            "iscsi://127.0.0.1:3260/iqn.2026-11.io.ringsan:disk/0",
+        ];
+        for uri in uris {
             assert_eq!(uri.parse::<Address>().expect("valid").to_string(), uri);
         }
     }
 
     #[test]
     fn the_port_may_be_left_out() {
-        let address: Address = "nbd://127.0.0.1/d".parse().expect("valid");
-        assert_eq!(address.to_string(), "nbd://127.0.0.1:10809/d");
+        for (uri, full) in [
+            ("nbd://127.0.0.1/d", "nbd://127.0.0.1:10809/d"),
+            ("iscsi://127.0.0.1/iqn.2026-11.x:d/1", "iscsi://127.0.0.1:3260/iqn.2026-11.x:d/1"),
+        ] {
+            assert_eq!(uri.parse::<Address>().expect("valid").to_string(), full);
+        }
     }
 
     #[test]
-    fn other_schemes_are_refused() {
-        assert!("http://127.0.0.1/".parse::<Address>().is_err());
-        assert!("nbd+unix:///x".parse::<Address>().is_err());
+    fn what_is_no_address_is_refused() {
+        for uri in
+            ["http://127.0.0.1/", "nbd+unix:///x", "iscsi://127.0.0.1/iqn.x", "iscsi://127.0.0.1/iqn.x/a"]
+        {
+            assert!(uri.parse::<Address>().is_err(), "{uri}");
+        }
     }
 }

@@ -10,11 +10,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::address::Address;
 use crate::compare::{Plan, compare};
 use crate::generator::{Generator, Until};
-use crate::load::{Load, Order, ReplyKind, Sending, Waiting};
+use crate::load::{DigestKind, Load, Order, ReplyKind, Sending, Waiting};
+use crate::peers::Binaries;
 use crate::sample::{Client, Method};
 use crate::{cpu, experiment, floor, scenario};
 
-/// Measures ringsan beside other NBD servers.
+/// Measures ringsan beside other NBD and iSCSI servers.
 #[derive(Parser)]
 #[command(name = "benches", version)]
 pub struct Arguments {
@@ -26,11 +27,15 @@ pub struct Arguments {
 enum Command {
     /// Start ringsan and each installed peer on the same bytes, and measure them in turns.
     Compare(CompareArguments),
-    /// Drive one NBD export.
+    /// Drive one volume over NBD or iSCSI.
     Load(LoadArguments),
     /// The echo server that no target can beat (started by `compare`).
     #[command(hide = true)]
-    Floor { portal: SocketAddr, request_payload: usize, reply_payload: usize },
+    Floor {
+        portal: SocketAddr,
+        #[command(flatten)]
+        echo: floor::Echo,
+    },
 }
 
 #[derive(Args)]
@@ -50,9 +55,12 @@ struct CompareArguments {
     /// Only what has PART in its name (may be repeated; --list shows the names).
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Only these peers (may be repeated).
+    /// Only peers whose names begin with NAME (may be repeated).
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
+    /// The binary of SPDK's iscsi_tgt: measure it, too.
+    #[arg(long, value_name = "PATH")]
+    spdk: Option<PathBuf>,
     /// What drives the servers; the first one everywhere, the others at depth 32.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "gather,single")]
     client: Vec<Client>,
@@ -78,9 +86,9 @@ struct CompareArguments {
 
 #[derive(Args)]
 struct LoadArguments {
-    /// nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH
+    /// nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH or iscsi://HOST:PORT/TARGET/LUN
     address: Address,
-    /// Writes among a hundred requests. They overwrite the export with random bytes.
+    /// Writes among a hundred requests. They overwrite the volume with random bytes.
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     writes: u8,
     /// Where the requests go.
@@ -101,9 +109,12 @@ struct LoadArguments {
     /// What to do while no reply has come.
     #[arg(long, value_enum, default_value = "spin")]
     waiting: Waiting,
-    /// The style of replies to ask for.
+    /// The style of replies to ask for, over NBD.
     #[arg(long, value_enum, default_value = "simple")]
     replies: ReplyKind,
+    /// The digests to ask for, over iSCSI.
+    #[arg(long, value_enum, default_value = "none")]
+    digests: DigestKind,
     /// Where the random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -130,10 +141,10 @@ impl Arguments {
         match self.command {
             Command::Compare(arguments) => arguments.run(),
             Command::Load(arguments) => arguments.run(),
-            Command::Floor { portal, request_payload, reply_payload } => {
+            Command::Floor { portal, echo } => {
                 let listener =
                     TcpListener::bind(portal).with_context(|| format!("cannot listen on {portal}"))?;
-                floor::serve(&listener, floor::Echo { request_payload, reply_payload })
+                floor::serve(&listener, echo)
             }
         }
     }
@@ -176,6 +187,7 @@ impl CompareArguments {
             only: self.only,
             peers: self.peer,
             clients: self.client,
+            binaries: Binaries { spdk: self.spdk },
             data_dir: self.data_dir,
             out_dir: self.out,
         })
@@ -218,6 +230,7 @@ impl LoadArguments {
             sending: self.sending,
             waiting: self.waiting,
             replies: self.replies,
+            digests: self.digests,
             seed: self.seed,
         }
     }

@@ -1,4 +1,4 @@
-//! The whole run: each backing in turn, each load on it, all contestants; then the experiments; then the report.
+//! The whole run: each protocol and each backing in turn, each load on it, all contestants; then the experiments; then the report.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::backing::{Backing, BackingKind};
 use crate::contest::{Contestant, Part, Showing, hold};
-use crate::experiment::{self, Laboratory};
+use crate::experiment;
 use crate::judgement::judge;
 use crate::machine::Machine;
-use crate::peers::{PEERS, Presence, Program, RINGSAN};
+use crate::peers::{Binaries, PEERS, Presence, Program, ringsan};
+use crate::protocol::Protocol;
 use crate::sample::{Client, Method};
 use crate::scenario::{self, Scenario};
 use crate::server::Server;
@@ -30,10 +31,12 @@ pub struct Plan {
     pub size_bytes: u64,
     /// Parts of the ids of what is to be measured; all if empty.
     pub only: Vec<String>,
-    /// Names of the peers; all if empty.
+    /// Beginnings of the names of peers; all if empty.
     pub peers: Vec<String>,
     /// The clients.
     pub clients: Vec<Client>,
+    /// Programs that are not in the search path.
+    pub binaries: Binaries,
     /// Directory for files on a disk.
     pub data_dir: PathBuf,
     /// Directory for the results.
@@ -69,19 +72,21 @@ pub fn compare(plan: Plan) -> Result<()> {
     interrupt::watch()?;
     cpu::pin(&[plan.method.client_cpu])?;
     let scratch = tempfile::tempdir().context("no temporary directory")?;
-    let programs = programs(&plan.peers);
+    let programs = programs(&plan);
     let machine = Machine::here();
-    let presences: Vec<Presence> = programs.iter().map(|(_, program)| program.presence()).collect();
+    let presences = programs.iter().map(|(_, program)| program.presence(&plan.binaries)).collect();
     let mut record =
         Record { machine, plan, programs: presences, outcomes: Vec::new(), verdicts: Vec::new() };
     report::print_head(&record);
     let present = programs.into_iter().zip(&record.programs).filter(|(_, presence)| presence.version.is_ok());
     let present: Vec<(Part, Program)> = present.map(|(program, _)| program).collect();
-    for kind in BackingKind::ALL {
-        measure_backing(kind, &present, scratch.path(), &mut record)?;
+    for protocol in Protocol::ALL {
+        let speakers: Vec<_> = present.iter().filter(|(_, program)| program.protocol == protocol).collect();
+        for kind in BackingKind::ALL {
+            measure_backing((protocol, kind), &speakers, scratch.path(), &mut record)?;
+        }
     }
-    let laboratory = Laboratory { plan: &record.plan, scratch: scratch.path() };
-    record.verdicts.extend(experiment::all(&laboratory)?);
+    record.verdicts.extend(experiment::all(&record.plan, scratch.path())?);
     if record.outcomes.is_empty() && record.verdicts.is_empty() {
         bail!("nothing is called {}; --list shows what there is", record.plan.only.join(" or "));
     }
@@ -100,28 +105,41 @@ impl Plan {
         let all = scenario::all(&self.clients).into_iter();
         all.filter(|scenario| self.wants(&scenario.id())).collect()
     }
+
+    fn wants_peer(&self, name: &str) -> bool {
+        self.peers.is_empty() || self.peers.iter().any(|wanted| name.starts_with(wanted.as_str()))
+    }
 }
 
-fn programs(wanted: &[String]) -> Vec<(Part, Program)> {
-    let peers =
-        PEERS.into_iter().filter(|peer| wanted.is_empty() || wanted.iter().any(|name| name == peer.name));
-    let peers = peers.map(|peer| (Part::Peer, peer));
-    [(Part::Subject, RINGSAN)].into_iter().chain(peers).collect()
+/// Those that take part in any scenario.
+fn programs(plan: &Plan) -> Vec<(Part, Program)> {
+    let scenarios = plan.scenarios();
+    let is_spoken = |protocol| scenarios.iter().any(|scenario| scenario.protocol == protocol);
+    let subjects = Protocol::ALL.map(|protocol| (Part::Subject, ringsan(protocol)));
+    let peers = PEERS.into_iter().filter(|peer| plan.wants_peer(peer.name));
+    let all = subjects.into_iter().chain(peers.map(|peer| (Part::Peer, peer)));
+    all.filter(|(_, program)| is_spoken(program.protocol)).collect()
 }
 
 fn measure_backing(
-    kind: BackingKind,
-    programs: &[(Part, Program)],
+    (protocol, kind): (Protocol, BackingKind),
+    programs: &[&(Part, Program)],
     scratch: &Path,
     record: &mut Record,
 ) -> Result<()> {
-    let scenarios = record.plan.scenarios().into_iter().filter(|scenario| scenario.backing == kind);
-    let scenarios: Vec<Scenario> = scenarios.collect();
+    let here = |scenario: &Scenario| scenario.protocol == protocol && scenario.backing == kind;
+    let scenarios = record.plan.scenarios().into_iter().filter(here);
+    let scenarios: Vec<Scenario> = scenarios.filter(has_client).collect();
     if scenarios.is_empty() {
         return Ok(());
     }
     let backing = Backing::create(kind, record.plan.size_bytes, &record.plan.data_dir)?;
-    let stage = Stage { backing: &backing, scratch, method: record.plan.method };
+    let stage = Stage {
+        backing: &backing,
+        scratch,
+        method: record.plan.method,
+        binaries: &record.plan.binaries.clone(),
+    };
     let servers = start_all(&stage, programs);
     for scenario in scenarios {
         let showings = measure(&scenario, &stage, &servers, record.plan.rounds)?;
@@ -134,9 +152,14 @@ fn measure_backing(
     Ok(())
 }
 
-fn start_all(stage: &Stage, programs: &[(Part, Program)]) -> Vec<(Part, Server)> {
+fn has_client(scenario: &Scenario) -> bool {
+    let presence = scenario.client.presence(scenario.protocol);
+    presence.inspect_err(|error| println!("SKIP {}: {error:#}", scenario.id())).is_ok()
+}
+
+fn start_all(stage: &Stage, programs: &[&(Part, Program)]) -> Vec<(Part, Server)> {
     let able = programs.iter().filter(|(_, program)| (program.serves)(stage.backing.kind));
-    let start = |(part, program): &(Part, Program)| match stage.start(program) {
+    let start = |(part, program): &&(Part, Program)| match stage.start(program) {
         Ok(server) => Some((*part, server)),
         Err(error) => {
             println!("SKIP {} on {}: {error:#}", program.name, stage.backing.kind.name());
@@ -152,7 +175,8 @@ fn measure(
     servers: &[(Part, Server)],
     rounds: usize,
 ) -> Result<Vec<Showing>> {
-    let floor = if scenario.client == Client::Fio { None } else { stage.floor(&scenario.load)? };
+    let floor =
+        if scenario.client.is_foreign() { None } else { stage.floor(scenario.protocol, &scenario.load)? };
     let servers = servers.iter().map(|(part, server)| Contestant::Server(*part, server));
     let floor = floor.iter().map(|floor| Contestant::Server(Part::Floor, floor));
     let has_file = scenario.backing != BackingKind::Memory && fio::version().is_ok();

@@ -34,6 +34,7 @@ pub struct Counts {
 
 /// Runs `load` on `server` once more, with counters.
 pub fn count(server: &Server, load: &Load) -> Result<Counts> {
+    let _awake = server.wake()?;
     let mut generator = Generator::open(&server.address, load)?;
     generator.run(Until::Elapsed(COUNTED / 4))?;
     let pids: Vec<String> = server.pids()?.iter().map(i32::to_string).collect();

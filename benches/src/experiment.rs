@@ -3,6 +3,7 @@
 //! Rule: each needs ringsan alone, and says so when it does not start.
 
 mod connections;
+mod digest;
 mod idle;
 mod memory;
 mod neighbour;
@@ -14,42 +15,52 @@ use anyhow::Result;
 use crate::backing::{Backing, BackingKind};
 use crate::compare::Plan;
 use crate::interrupt;
-use crate::peers::RINGSAN;
+use crate::peers::ringsan;
+use crate::protocol::Protocol;
 use crate::server::Server;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
 
-/// An experiment and its name.
-type Experiment = (&'static str, fn(&Laboratory) -> Result<Vec<Verdict>>);
+/// An experiment.
+struct Experiment {
+    protocol: Protocol,
+    name: &'static str,
+    run: fn(&Laboratory) -> Result<Vec<Verdict>>,
+}
 
-const EXPERIMENTS: [Experiment; 4] = [
-    ("connections", connections::run),
-    ("neighbour", neighbour::run),
-    ("idle", idle::run),
-    ("memory", memory::run),
+const EXPERIMENTS: [Experiment; 6] = [
+    Experiment { protocol: Protocol::Nbd, name: "connections", run: connections::run },
+    Experiment { protocol: Protocol::Nbd, name: "neighbour", run: neighbour::run },
+    Experiment { protocol: Protocol::Nbd, name: "idle", run: idle::run },
+    Experiment { protocol: Protocol::Nbd, name: "memory", run: memory::run },
+    Experiment { protocol: Protocol::Iscsi, name: "digest", run: digest::run },
+    Experiment { protocol: Protocol::Iscsi, name: "idle", run: idle::run },
 ];
 
 /// Their names.
 pub fn names() -> impl Iterator<Item = String> {
-    EXPERIMENTS.iter().map(|(name, _)| id(name))
+    EXPERIMENTS.iter().map(Experiment::id)
 }
 
 /// Carries out those that the plan wants.
-pub fn all(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
+pub fn all(plan: &Plan, scratch: &Path) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
-    for (name, run) in EXPERIMENTS.iter().filter(|(name, _)| laboratory.plan.wants(&id(name))) {
+    for experiment in EXPERIMENTS.iter().filter(|experiment| plan.wants(&experiment.id())) {
         interrupt::check()?;
-        println!("\n{}", id(name));
-        match run(laboratory) {
+        println!("\n{}", experiment.id());
+        let laboratory = Laboratory { plan, scratch, protocol: experiment.protocol };
+        match (experiment.run)(&laboratory) {
             Ok(found) => verdicts.extend(found),
-            Err(error) => println!("SKIP {}: {error:#}", id(name)),
+            Err(error) => println!("SKIP {}: {error:#}", experiment.id()),
         }
     }
     Ok(verdicts)
 }
 
-fn id(name: &str) -> String {
-    format!("experiment/{name}")
+impl Experiment {
+    fn id(&self) -> String {
+        format!("{}/experiment/{}", self.protocol.name(), self.name)
+    }
 }
 
 /// What an experiment works with.
@@ -58,6 +69,8 @@ pub struct Laboratory<'a> {
     pub plan: &'a Plan,
     /// For the files of servers.
     pub scratch: &'a Path,
+    /// What ringsan is asked over.
+    pub protocol: Protocol,
 }
 
 impl Laboratory<'_> {
@@ -66,10 +79,10 @@ impl Laboratory<'_> {
     }
 
     fn stage<'a>(&'a self, backing: &'a Backing) -> Stage<'a> {
-        Stage { backing, scratch: self.scratch, method: self.plan.method }
+        Stage { backing, scratch: self.scratch, method: self.plan.method, binaries: &self.plan.binaries }
     }
 
     fn ringsan(&self, backing: &Backing) -> Result<Server> {
-        self.stage(backing).start(&RINGSAN)
+        self.stage(backing).start(&ringsan(self.protocol))
     }
 }

@@ -1,12 +1,12 @@
 //! The floor: a server that only moves the bytes. What no target over this socket can go below.
 //!
 //! One read takes whatever has arrived, one write answers all of it: N requests of 28 bytes with N replies of
-//! 16 + 4096, or N of 28 + 4096 with N of 16. It looks at nothing but cookies: the sizes are told beforehand.
+//! 16 + 4096, or N of 28 + 4096 with N of 16; over iSCSI, headers are 48 bytes. It looks at nothing but the tags
+//! of requests: the sizes are told beforehand, and what it answers was made up before.
 //! Rule: it spins while there is work and a moment longer, so that neither sleeping nor waking costs anything.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::ops::Range;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -15,40 +15,126 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 
-use wire::nbd::handshake::{ExportInfo, ExportTable, Negotiation, ServerPolicy, Step};
-use wire::nbd::transmission::{
-    Cookie, REQUEST_BYTES, SIMPLE_REPLY_BYTES, TransmissionFlags, put_simple_reply,
-};
+use crate::load::{DigestKind, Load, Random};
+use crate::protocol::Protocol;
+use crate::stream::Stream;
+use crate::{iscsi, nbd};
 
-use crate::load::{Load, Random};
+/// The name of its volume.
+pub const VOLUME: &str = "disk";
+/// The size of its volume.
+pub const SIZE_BYTES: u64 = 1 << 30;
 
-/// The name of its export.
-pub const EXPORT: &str = "disk";
-
-const SIZE_BYTES: u64 = 1 << 30;
 const SPIN: Duration = Duration::from_micros(200);
 const INBOX_BYTES: usize = 256 << 10;
 const OUTBOX_BYTES: usize = 2 << 20;
-const COOKIE: Range<usize> = 8..16;
+const HEADER_BYTES_MAX: usize = 48;
 
 /// What the floor answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Echo {
-    /// Bytes that follow each request.
-    pub request_payload: usize,
-    /// Bytes that follow each reply.
-    pub reply_payload: usize,
+    /// What it speaks.
+    #[arg(long)]
+    pub protocol: Protocol,
+    /// Bytes of each request.
+    #[arg(long)]
+    pub block_bytes: usize,
+    /// Requests are writes; else reads.
+    #[arg(long)]
+    pub write: bool,
+    /// Data segments have digests.
+    #[arg(long)]
+    pub data_digest: bool,
 }
 
 impl Echo {
-    /// What `load` asks for; a load that both reads and writes has no floor.
-    pub fn of(load: &Load) -> Option<Echo> {
-        let block_bytes = load.block_bytes as usize;
-        match load.write_percent {
-            0 => Some(Echo { request_payload: 0, reply_payload: block_bytes }),
-            100 => Some(Echo { request_payload: block_bytes, reply_payload: 0 }),
-            _ => None,
+    /// What `load` asks for; none for loads that read and write, and for what the floor's iSCSI does not know.
+    pub fn of(protocol: Protocol, load: &Load) -> Option<Echo> {
+        let known = match protocol {
+            Protocol::Nbd => true,
+            Protocol::Iscsi => {
+                load.digests != DigestKind::Both && load.block_bytes <= iscsi::floor::DATA_SEGMENT_BYTES_MAX
+            }
+        };
+        (known && matches!(load.write_percent, 0 | 100)).then(|| Echo {
+            protocol,
+            block_bytes: load.block_bytes as usize,
+            write: load.write_percent == 100,
+            data_digest: protocol == Protocol::Iscsi && load.digests == DigestKind::Data,
+        })
+    }
+
+    /// As arguments of this program.
+    pub fn arguments(&self, portal: SocketAddr) -> Vec<String> {
+        let mut arguments = vec![
+            "floor".into(),
+            portal.to_string(),
+            format!("--protocol={}", self.protocol.name()),
+            format!("--block-bytes={}", self.block_bytes),
+        ];
+        arguments.extend(self.write.then(|| "--write".into()));
+        arguments.extend(self.data_digest.then(|| "--data-digest".into()));
+        arguments
+    }
+
+    /// Bytes of data that follow each request.
+    pub fn request_payload(&self) -> usize {
+        if self.write { self.block_bytes } else { 0 }
+    }
+
+    /// Bytes of data that follow each reply.
+    pub fn reply_payload(&self) -> usize {
+        if self.write { 0 } else { self.block_bytes }
+    }
+
+    fn form(&self) -> Form {
+        match self.protocol {
+            Protocol::Nbd => nbd::floor::form(self),
+            Protocol::Iscsi => iscsi::floor::form(self),
         }
+    }
+
+    fn negotiate(&self, stream: &mut TcpStream) -> Result<bool> {
+        match self.protocol {
+            Protocol::Nbd => nbd::floor::negotiate(stream),
+            Protocol::Iscsi => iscsi::floor::negotiate(stream, self),
+        }
+    }
+}
+
+/// How requests and replies look.
+pub struct Form {
+    /// The header of a request.
+    pub request_bytes: usize,
+    /// What follows each header of a request.
+    pub request_payload: usize,
+    /// The header of a reply, but for what `answer` fills in.
+    pub header: Vec<u8>,
+    /// What follows each header of a reply.
+    pub reply_payload: usize,
+    /// The digest behind that, if any.
+    pub digest_bytes: usize,
+    /// Makes a reply out of the header of its request.
+    pub answer: fn(&[u8], &mut [u8]),
+}
+
+impl Form {
+    fn reply_bytes(&self) -> usize {
+        self.header.len() + self.reply_payload + self.digest_bytes
+    }
+
+    /// Replies made up beforehand.
+    fn outbox(&self) -> Vec<u8> {
+        let reply_bytes = self.reply_bytes();
+        let mut outbox = vec![0; (OUTBOX_BYTES / reply_bytes).clamp(1, 256) * reply_bytes];
+        Random::new(1).fill(&mut outbox);
+        for reply in outbox.chunks_mut(reply_bytes) {
+            let (header, rest) = reply.split_at_mut(self.header.len());
+            header.copy_from_slice(&self.header);
+            let (payload, digest) = rest.split_at_mut(self.reply_payload);
+            digest.copy_from_slice(&crc32c::crc32c(payload).to_le_bytes()[..self.digest_bytes]);
+        }
+        outbox
     }
 }
 
@@ -102,50 +188,7 @@ fn await_any(listener: &TcpListener, clients: &[Client]) -> Result<bool> {
 fn accept(listener: &TcpListener, echo: Echo) -> Result<Option<Client>> {
     let (mut stream, _) = listener.accept().context("cannot accept")?;
     stream.set_nodelay(true)?;
-    Ok(negotiate(&mut stream)?.then(|| Client::new(stream, echo)))
-}
-
-/// `false` when the client went away, as one does that only looks whether the server is there.
-fn negotiate(stream: &mut TcpStream) -> Result<bool> {
-    let exports = ExportTable::from_iter([export()]);
-    let mut out = Vec::new();
-    let mut negotiation = Negotiation::new(ServerPolicy::default(), &mut out);
-    let mut input = Vec::new();
-    loop {
-        stream.write_all(&out)?;
-        out.clear();
-        let (taken, step) = negotiation.step(&input, &exports, &mut out);
-        input.drain(..taken);
-        match step {
-            Step::Agreed(_) => {
-                stream.write_all(&out)?;
-                return Ok(true);
-            }
-            Step::Close(_) | Step::StartTls => return Ok(false),
-            Step::More if !input.is_empty() => {}
-            Step::More => {
-                let mut bytes = [0; 1024];
-                let received = stream.read(&mut bytes)?;
-                if received == 0 {
-                    return Ok(false);
-                }
-                input.extend_from_slice(&bytes[..received]);
-            }
-        }
-    }
-}
-
-fn export() -> ExportInfo {
-    ExportInfo {
-        name: EXPORT.into(),
-        description: String::new(),
-        size_bytes: SIZE_BYTES,
-        flags: TransmissionFlags::CAN_MULTI_CONN,
-        block_min: 1,
-        block_preferred: 4096,
-        payload_max: 32 << 20,
-        offers_allocation: false,
-    }
+    Ok(echo.negotiate(&mut stream)?.then(|| Client::new(stream, echo.form())))
 }
 
 /// What a look at a client showed.
@@ -156,43 +199,34 @@ enum Seen {
     Leaving,
 }
 
-/// One connection: the place in its stream of requests, and replies made up beforehand but for their cookies.
+/// One connection: the place in its requests, the one whose payload is still to come, and replies.
 struct Client {
     stream: TcpStream,
-    echo: Echo,
-    skip: usize,
-    carried: usize,
-    carry: [u8; REQUEST_BYTES],
-    cookie: Option<[u8; 8]>,
+    form: Form,
+    place: Stream,
+    request: Option<[u8; HEADER_BYTES_MAX]>,
     outbox: Vec<u8>,
     ready: usize,
 }
 
 impl Client {
-    fn new(stream: TcpStream, echo: Echo) -> Client {
-        let reply_bytes = SIMPLE_REPLY_BYTES + echo.reply_payload;
-        let mut outbox = vec![0; (OUTBOX_BYTES / reply_bytes).clamp(1, 256) * reply_bytes];
-        Random::new(1).fill(&mut outbox);
-        let mut header = Vec::new();
-        put_simple_reply(&mut header, Cookie(0), None);
-        for reply in outbox.chunks_mut(reply_bytes) {
-            reply[..SIMPLE_REPLY_BYTES].copy_from_slice(&header);
-        }
-        let carry = [0; REQUEST_BYTES];
-        Client { stream, echo, skip: 0, carried: 0, carry, cookie: None, outbox, ready: 0 }
+    fn new(stream: TcpStream, form: Form) -> Client {
+        let outbox = form.outbox();
+        Client { stream, form, place: Stream::new(), request: None, outbox, ready: 0 }
     }
 
     /// One read, one write.
     fn echo(&mut self, inbox: &mut [u8]) -> Result<Seen> {
-        let carried = self.carried;
+        let carried = self.place.resume(inbox);
         let received = match recv(self.stream.as_raw_fd(), &mut inbox[carried..], MsgFlags::MSG_DONTWAIT) {
-            Err(Errno::EAGAIN) => return Ok(Seen::Nothing),
+            Err(Errno::EAGAIN) => {
+                self.place.carry(&inbox[..carried]);
+                return Ok(Seen::Nothing);
+            }
             Ok(0) | Err(Errno::ECONNRESET) => return Ok(Seen::Leaving),
             Ok(bytes) => bytes,
             Err(error) => return Err(error).context("cannot receive"),
         };
-        inbox[..carried].copy_from_slice(&self.carry[..carried]);
-        self.carried = 0;
         self.take(&inbox[..carried + received])?;
         self.flush()?;
         Ok(Seen::Requests)
@@ -200,28 +234,27 @@ impl Client {
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if self.skip > 0 {
+            (_, bytes) = self.place.split(bytes);
+            if !self.place.is_at_header() {
                 return Ok(());
             }
-            if let Some(cookie) = self.cookie.take() {
-                self.reply(cookie)?;
+            if let Some(request) = self.request.take() {
+                self.reply(&request)?;
             }
-            let Some(header) = bytes.first_chunk::<REQUEST_BYTES>() else { break };
-            self.cookie = Some(header[COOKIE].try_into().expect("8 bytes"));
-            self.skip = self.echo.request_payload;
-            bytes = &bytes[REQUEST_BYTES..];
+            let Some((header, rest)) = bytes.split_at_checked(self.form.request_bytes) else { break };
+            let mut request = [0; HEADER_BYTES_MAX];
+            request[..header.len()].copy_from_slice(header);
+            self.request = Some(request);
+            self.place.expect(self.form.request_payload);
+            bytes = rest;
         }
-        self.carried = bytes.len();
-        self.carry[..bytes.len()].copy_from_slice(bytes);
+        self.place.carry(bytes);
         Ok(())
     }
 
-    fn reply(&mut self, cookie: [u8; 8]) -> Result<()> {
-        let reply = &mut self.outbox[self.ready..][..SIMPLE_REPLY_BYTES + self.echo.reply_payload];
-        reply[COOKIE].copy_from_slice(&cookie);
+    fn reply(&mut self, request: &[u8]) -> Result<()> {
+        let reply = &mut self.outbox[self.ready..][..self.form.reply_bytes()];
+        (self.form.answer)(request, reply);
         self.ready += reply.len();
         if self.ready == self.outbox.len() { self.flush() } else { Ok(()) }
     }
@@ -235,16 +268,15 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::{Address, Endpoint};
     use crate::generator::{Generator, Until};
     use crate::load::{Sending, Waiting};
+    use crate::server::volume_at;
 
-    fn drive(load: &Load, requests: u64) -> crate::tally::Figures {
+    fn drive(protocol: Protocol, load: &Load, requests: u64) -> crate::tally::Figures {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let endpoint = Endpoint::Tcp(listener.local_addr().expect("bound"));
-        let echo = Echo::of(load).expect("the load has a floor");
+        let address = volume_at(protocol, listener.local_addr().expect("bound"));
+        let echo = Echo::of(protocol, load).expect("the load has a floor");
         let server = std::thread::spawn(move || session(&listener, echo));
-        let address = Address { endpoint, export: EXPORT.into() };
         let mut generator = Generator::open(&address, load).expect("the floor is there");
         let figures = generator.run(Until::Requests(requests)).expect("the floor answers");
         drop(generator);
@@ -254,31 +286,46 @@ mod tests {
 
     #[test]
     fn every_request_is_answered_once() {
-        for write_percent in [0, 100] {
-            for sending in [Sending::Gather, Sending::Single] {
-                let load = Load { sending, waiting: Waiting::Sleep, ..Load::random_4k(write_percent, 32) };
-                let tally = drive(&load, 5000);
-                assert_eq!((tally.requests, tally.errors), (5000, 0), "{load:?}");
+        for protocol in Protocol::ALL {
+            for write_percent in [0, 100] {
+                for sending in [Sending::Gather, Sending::Single] {
+                    let load =
+                        Load { sending, waiting: Waiting::Sleep, ..Load::random_4k(write_percent, 32) };
+                    let tally = drive(protocol, &load, 5000);
+                    assert_eq!((tally.requests, tally.errors), (5000, 0), "{protocol:?} {load:?}");
+                }
             }
         }
     }
 
     #[test]
     fn large_blocks_are_cut_anywhere() {
-        for write_percent in [0, 100] {
-            let load = Load { waiting: Waiting::Sleep, ..Load::sequential_128k(write_percent) };
-            assert_eq!(drive(&load, 300).requests, 300, "{load:?}");
+        for protocol in Protocol::ALL {
+            for write_percent in [0, 100] {
+                let load = Load { waiting: Waiting::Sleep, ..Load::sequential_128k(write_percent) };
+                assert_eq!(drive(protocol, &load, 300).requests, 300, "{protocol:?} {load:?}");
+            }
         }
     }
 
     #[test]
     fn connections_share_the_requests() {
         let load = Load { connections: 16, waiting: Waiting::Sleep, ..Load::random_4k(0, 2) };
-        assert_eq!(drive(&load, 1000).requests, 1000);
+        for protocol in Protocol::ALL {
+            assert_eq!(drive(protocol, &load, 1000).requests, 1000);
+        }
+    }
+
+    #[test]
+    fn digests_are_right() {
+        for load in [Load::random_4k(0, 8), Load::random_4k(100, 8), Load::sequential_128k(0)] {
+            let load = Load { digests: DigestKind::Data, waiting: Waiting::Sleep, ..load };
+            assert_eq!(drive(Protocol::Iscsi, &load, 1000).errors, 0, "{load:?}");
+        }
     }
 
     #[test]
     fn mixed_loads_have_no_floor() {
-        assert_eq!(Echo::of(&Load::random_4k(50, 1)), None);
+        assert_eq!(Echo::of(Protocol::Nbd, &Load::random_4k(50, 1)), None);
     }
 }

@@ -47,7 +47,7 @@ impl Generator {
         Ok(Generator { connections, waiting: load.waiting, inbox: vec![0; INBOX_BYTES], size_bytes })
     }
 
-    /// The size of the export.
+    /// The size of the volume.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
@@ -75,6 +75,18 @@ impl Generator {
         Ok(tally.figures(progress - began))
     }
 
+    /// Asks for nothing for so long, but answers the server, as one that looks whether its clients are there.
+    pub fn idle(&mut self, time: Duration) -> Result<()> {
+        let began = Instant::now();
+        let mut nothing = Budget::new(Until::Requests(0));
+        while began.elapsed() < time {
+            if !self.turn(began, &mut nothing, &mut Tally::new())? {
+                self.sleep()?;
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     fn turn(&mut self, began: Instant, budget: &mut Budget, tally: &mut Tally) -> Result<bool> {
         let mut moved = false;
@@ -96,6 +108,10 @@ impl Generator {
             std::hint::spin_loop();
             return Ok(());
         }
+        self.sleep()
+    }
+
+    fn sleep(&self) -> Result<()> {
         let awaited = |connection: &Connection| match connection.is_backed_up() {
             true => PollFlags::POLLIN | PollFlags::POLLOUT,
             false => PollFlags::POLLIN,

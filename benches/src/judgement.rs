@@ -4,10 +4,14 @@
 
 use crate::backing::BackingKind;
 use crate::contest::{Part, Showing};
+use crate::protocol::Protocol;
 use crate::sample::Sample;
-use crate::scenario::{Aim, Goals, Scenario};
+use crate::scenario::{Goals, Rival, Scenario, Times};
 use crate::statistics::Spread;
 use crate::verdict::{Goal, Kind, NOISE_DEEP, NOISE_SHALLOW, Verdict};
+
+/// Every peer's name begins so.
+pub const ANY: &str = "";
 
 const CPU_OF_PEER: f64 = 0.5;
 const CPU_US_AIM: f64 = 1.5;
@@ -22,28 +26,40 @@ pub fn judge(scenario: &Scenario, showings: &[Showing]) -> Vec<Verdict> {
     };
     let bench = Bench { case: scenario.id(), subject, showings };
     let mut verdicts = match scenario.goals {
-        Goals::Throughput { peer, aim } => bench.throughput(peer, aim),
-        Goals::Latency => bench.latency(),
+        Goals::Throughput { must, aims } => {
+            let goals = [(Kind::Must, must)].into_iter().chain(aims.iter().map(|aim| (Kind::Aim, *aim)));
+            goals.map(|goal| bench.throughput(goal)).collect()
+        }
+        Goals::Latency => bench.latency(scenario.protocol),
     };
     if scenario.judges_cost() {
-        verdicts.extend(bench.cost(scenario.backing == BackingKind::Memory));
+        verdicts.extend(match scenario.protocol {
+            Protocol::Nbd => bench.nbd_cost(scenario.backing == BackingKind::Memory),
+            Protocol::Iscsi => bench.iscsi_cost(),
+        });
     }
     verdicts
 }
 
-/// The peer that is hardest to beat in `of`, and our ratio to it.
+/// The peer that is hardest to beat in `of` among those whose names begin with `name`, and our ratio to it.
 pub fn best_peer<'a>(
     subject: &Showing,
     showings: &'a [Showing],
+    name: &str,
     of: impl Fn(&Sample) -> f64,
     more_is_better: bool,
 ) -> Option<(&'a str, Spread)> {
     let ours = subject.series(&of);
-    let peers = showings.iter().filter(|showing| showing.part == Part::Peer);
+    let peers =
+        showings.iter().filter(|showing| showing.part == Part::Peer && showing.name.starts_with(name));
     let ratios =
         peers.filter_map(|peer| Some((peer.name.as_str(), Spread::of_ratios(&ours, &peer.series(&of))?)));
     let sign = if more_is_better { 1.0 } else { -1.0 };
     ratios.min_by(|(_, one), (_, other)| (sign * one.median).total_cmp(&(sign * other.median)))
+}
+
+fn cpu(sample: &Sample) -> f64 {
+    sample.server_cpu_us
 }
 
 struct Bench<'a> {
@@ -53,47 +69,47 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn throughput(&self, peer: f64, aim: Aim) -> Vec<Verdict> {
-        let must =
-            self.against_peers("IOPS", |sample| sample.iops, (Kind::Must, Goal::AtLeast(peer)), NOISE_DEEP);
-        let against = |part, name: &str, times| {
-            let ratio = self.ratio_to(part, |sample| sample.iops);
-            self.verdict(format!("IOPS / {name}"), ratio, (Kind::Aim, Goal::AtLeast(times)), NOISE_DEEP)
-        };
-        let aim = match aim {
-            Aim::Floor(times) => against(Part::Floor, "floor", times),
-            Aim::Local(times) => against(Part::Local, "local fio", times),
-            Aim::Peer(times) => self.against_peers(
-                "IOPS",
-                |sample| sample.iops,
-                (Kind::Aim, Goal::AtLeast(times)),
-                NOISE_DEEP,
-            ),
-        };
-        vec![must, aim]
+    fn throughput(&self, (kind, Times(times, rival)): (Kind, Times)) -> Verdict {
+        let goal = (kind, Goal::AtLeast(times));
+        let iops = |sample: &Sample| sample.iops;
+        let against =
+            |part, name| self.verdict(format!("IOPS / {name}"), self.ratio_to(part, iops), goal, NOISE_DEEP);
+        match rival {
+            Rival::BestPeer => self.against_peers("IOPS", iops, ANY, goal, NOISE_DEEP),
+            Rival::Peer(name) => self.against_peers("IOPS", iops, name, goal, NOISE_DEEP),
+            Rival::Floor => against(Part::Floor, "floor"),
+            Rival::Local => against(Part::Local, "local fio"),
+        }
     }
 
-    fn latency(&self) -> Vec<Verdict> {
+    fn latency(&self, protocol: Protocol) -> Vec<Verdict> {
         let p50 = |sample: &Sample| sample.latency.p50_us;
-        let must = self.against_peers("p50", p50, (Kind::Must, Goal::AtMost(1.0)), NOISE_SHALLOW);
-        let ours = self.subject.series(p50);
-        let floor = self.part(Part::Floor).map(|floor| floor.series(p50)).unwrap_or_default();
+        let mut verdicts =
+            vec![self.against_peers("p50", p50, ANY, (Kind::Must, Goal::AtMost(1.0)), NOISE_SHALLOW)];
+        if protocol == Protocol::Nbd {
+            let goal = (Kind::Aim, Goal::AtMost(OVER_FLOOR_US_AIM));
+            let over = self.over_floor(p50);
+            verdicts.push(self.verdict("p50 − floor − backing, µs".into(), over, goal, NOISE_SHALLOW));
+        }
+        verdicts
+    }
+
+    fn over_floor(&self, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let ours = self.subject.series(&of);
+        let floor = self.part(Part::Floor)?.series(&of);
         // A memory backing takes no time of its own, so there is no local run of it.
-        let backing = self.part(Part::Local).map_or(vec![0.0; ours.len()], |local| local.series(p50));
-        let over =
-            ours.iter().zip(&floor).zip(&backing).map(|((ours, floor), backing)| ours - floor - backing);
-        let goal = (Kind::Aim, Goal::AtMost(OVER_FLOOR_US_AIM));
-        vec![must, self.verdict("p50 − floor − backing, µs".into(), Spread::of(over), goal, NOISE_SHALLOW)]
+        let backing = self.part(Part::Local).map_or(vec![0.0; ours.len()], |local| local.series(&of));
+        Spread::of(
+            ours.iter().zip(&floor).zip(&backing).map(|((ours, floor), backing)| ours - floor - backing),
+        )
     }
 
     /// What each request costs; the aim for CPU time is that of a backing in memory.
-    fn cost(&self, in_memory: bool) -> Vec<Verdict> {
-        let cpu = |sample: &Sample| sample.server_cpu_us;
+    fn nbd_cost(&self, in_memory: bool) -> Vec<Verdict> {
         let calls = self.subject.counts.system_calls.and_then(|calls| Spread::of([calls]));
         let named = |measure: &str, value, goal| self.verdict(measure.into(), value, goal, NOISE_DEEP);
         let cpu_aim = (Kind::Aim, Goal::AtMost(CPU_US_AIM));
-        let mut verdicts =
-            vec![self.against_peers("CPU", cpu, (Kind::Must, Goal::AtMost(CPU_OF_PEER)), NOISE_DEEP)];
+        let mut verdicts = vec![self.cpu_against(ANY, (Kind::Must, Goal::AtMost(CPU_OF_PEER)))];
         verdicts
             .extend(in_memory.then(|| named("CPU µs / IO", Spread::of(self.subject.series(cpu)), cpu_aim)));
         verdicts.push(named("system calls / IO", calls, (Kind::Must, Goal::AtMost(SYSTEM_CALLS))));
@@ -101,20 +117,35 @@ impl Bench<'_> {
         verdicts
     }
 
+    fn iscsi_cost(&self) -> Vec<Verdict> {
+        vec![
+            self.cpu_against("tgt", (Kind::Must, Goal::AtMost(CPU_OF_PEER))),
+            self.cpu_against("spdk", (Kind::Aim, Goal::AtMost(1.0))),
+        ]
+    }
+
+    fn cpu_against(&self, name: &str, goal: (Kind, Goal)) -> Verdict {
+        self.against_peers("CPU", cpu, name, goal, NOISE_DEEP)
+    }
+
     fn against_peers(
         &self,
         what: &str,
         of: impl Fn(&Sample) -> f64,
+        name: &str,
         goal: (Kind, Goal),
         noise: f64,
     ) -> Verdict {
         let more_is_better = matches!(goal.1, Goal::AtLeast(_));
-        match best_peer(self.subject, self.showings, &of, more_is_better) {
+        match best_peer(self.subject, self.showings, name, &of, more_is_better) {
             Some((name, ratio)) => {
                 let measure = format!("{what} / {name}{}", self.limits(name, &of));
                 self.verdict(measure, Some(ratio), goal, noise)
             }
-            None => self.verdict(format!("{what} / best peer"), None, goal, noise),
+            None => {
+                let name = if name == ANY { "best peer" } else { name };
+                self.verdict(format!("{what} / {name}"), None, goal, noise)
+            }
         }
     }
 
@@ -174,19 +205,32 @@ mod tests {
         let burst = showing("burst", Part::Peer, &[400.0, 50.0, 100.0]);
         let steady = showing("steady", Part::Peer, &[200.0, 100.0, 200.0]);
         let showings = [ours.clone(), burst, steady];
-        let (name, ratio) = best_peer(&ours, &showings, |sample| sample.iops, true).expect("peers");
+        let (name, ratio) = best_peer(&ours, &showings, ANY, |sample| sample.iops, true).expect("peers");
         assert_eq!((name, ratio.median), ("steady", 3.0));
-        let (name, ratio) = best_peer(&ours, &showings, |sample| sample.server_cpu_us, false).expect("peers");
+        let (name, ratio) =
+            best_peer(&ours, &showings, ANY, |sample| sample.server_cpu_us, false).expect("peers");
         assert_eq!(name, "steady");
         assert!((ratio.median - 1.0 / 3.0).abs() < 1e-9, "{ratio:?}");
     }
 
     #[test]
+    fn a_named_peer_may_come_in_several_kinds() {
+        let ours = showing("ringsan", Part::Subject, &[600.0]);
+        let peers = [("tgt", 100.0), ("tgt-aio", 200.0), ("spdk-aio", 500.0)];
+        let showings = peers.map(|(name, iops)| showing(name, Part::Peer, &[iops]));
+        let best = |name| best_peer(&ours, &showings, name, |sample| sample.iops, true);
+        assert_eq!(best("tgt").map(|(name, ratio)| (name, ratio.median)), Some(("tgt-aio", 3.0)));
+        assert_eq!(best("spdk-malloc"), None);
+    }
+
+    #[test]
     fn without_peers_nothing_is_reached() {
         let ours = showing("ringsan", Part::Subject, &[600.0]);
-        let goals = Goals::Throughput { peer: 1.0, aim: Aim::Floor(0.8) };
+        let goals =
+            Goals::Throughput { must: Times(1.0, Rival::BestPeer), aims: &[Times(0.8, Rival::Floor)] };
         let scenario = Scenario {
             name: "read",
+            protocol: Protocol::Nbd,
             backing: BackingKind::Memory,
             load: Load::random_4k(0, 8),
             client: crate::sample::Client::Gather,

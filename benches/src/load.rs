@@ -58,6 +58,18 @@ impl ReplyKind {
     }
 }
 
+/// The digests to ask for, of CRC32C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum DigestKind {
+    /// Neither.
+    None,
+    /// Behind each data segment.
+    Data,
+    /// Behind headers, too.
+    Both,
+}
+
 /// One load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Load {
@@ -75,8 +87,10 @@ pub struct Load {
     pub sending: Sending,
     /// How replies are awaited.
     pub waiting: Waiting,
-    /// How the server is to reply.
+    /// How an NBD server is to reply.
     pub replies: ReplyKind,
+    /// The digests of an iSCSI session.
+    pub digests: DigestKind,
     /// Where the random numbers begin.
     pub seed: u64,
 }
@@ -93,6 +107,7 @@ impl Load {
             sending: Sending::Gather,
             waiting: Waiting::Spin,
             replies: ReplyKind::Simple,
+            digests: DigestKind::None,
             seed: 1,
         }
     }

@@ -1,4 +1,5 @@
-//! `benches compare` measures ringsan beside other NBD servers; `benches load` drives any one of them.
+//! `benches compare` measures ringsan beside other NBD and iSCSI servers; `benches load` drives any
+//! one of them.
 //!
 //! README.md in this crate's folder tells how, and what the figures mean.
 #![forbid(unsafe_code)]
@@ -12,26 +13,29 @@ mod connection;
 mod contest;
 mod count;
 mod cpu;
-mod dial;
 mod experiment;
 mod fio;
 mod floor;
 mod generator;
 mod interrupt;
+mod iscsi;
 mod judgement;
 mod load;
 mod machine;
+mod nbd;
 mod outgoing;
 mod peers;
 mod process;
+mod protocol;
 mod quiet;
-mod replies;
 mod report;
 mod sample;
 mod scenario;
 mod server;
 mod stage;
 mod statistics;
+mod stream;
+mod talk;
 mod tally;
 mod verdict;
 

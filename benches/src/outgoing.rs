@@ -6,27 +6,22 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use socket2::Socket;
-use wire::nbd::transmission::{ReplyStyle, Request, encode_request};
 
 use crate::load::Random;
 
 /// The buffer, and what of it is yet to be sent.
 pub struct Outgoing {
-    style: ReplyStyle,
-    header: Vec<u8>,
     bytes: Vec<u8>,
-    record_bytes_max: usize,
     sent: usize,
     end: usize,
 }
 
 impl Outgoing {
-    /// Room for `records` requests with payloads of at most `payload_bytes_max`, filled with random bytes.
-    pub fn new(style: ReplyStyle, records: usize, payload_bytes_max: usize) -> Outgoing {
-        let record_bytes_max = style.request_bytes() + payload_bytes_max;
-        let mut bytes = vec![0; records * record_bytes_max];
-        Random::new(records as u64).fill(&mut bytes);
-        Outgoing { style, header: Vec::with_capacity(64), bytes, record_bytes_max, sent: 0, end: 0 }
+    /// Room for `size_bytes`, filled with random bytes.
+    pub fn new(size_bytes: usize) -> Outgoing {
+        let mut bytes = vec![0; size_bytes];
+        Random::new(size_bytes as u64).fill(&mut bytes);
+        Outgoing { bytes, sent: 0, end: 0 }
     }
 
     /// All has been sent.
@@ -34,20 +29,22 @@ impl Outgoing {
         self.sent == self.end
     }
 
-    /// One more request fits.
+    /// `count` more bytes fit.
     #[inline]
-    pub fn has_room(&self) -> bool {
-        self.end + self.record_bytes_max <= self.bytes.len()
+    pub fn has_room(&self, count: usize) -> bool {
+        self.end + count <= self.bytes.len()
     }
 
-    /// Adds a request; its payload is what lies in the buffer behind it.
+    /// Adds a header.
     #[inline]
-    pub fn append(&mut self, request: &Request) {
-        assert!(self.has_room(), "the caller looked whether there is room");
-        self.header.clear();
-        encode_request(&mut self.header, self.style, request);
-        self.bytes[self.end..self.end + self.header.len()].copy_from_slice(&self.header);
-        self.end += self.header.len() + request.payload_bytes(self.style) as usize;
+    pub fn header(&mut self, header: &[u8]) {
+        self.take(header.len()).copy_from_slice(header);
+    }
+
+    /// Adds a payload of `count` bytes: what lies in the buffer.
+    #[inline]
+    pub fn payload(&mut self, count: usize) -> &[u8] {
+        self.take(count)
     }
 
     /// Sends until all is out or the socket is full.
@@ -62,5 +59,13 @@ impl Outgoing {
         }
         (self.sent, self.end) = (0, 0);
         Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, count: usize) -> &mut [u8] {
+        assert!(self.has_room(count), "the caller looked whether there is room");
+        let taken = &mut self.bytes[self.end..][..count];
+        self.end += count;
+        taken
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::compare::{Outcome, Record};
 use crate::contest::{Part, Showing};
-use crate::judgement::best_peer;
+use crate::judgement::{ANY, best_peer};
 use crate::sample::Sample;
 use crate::statistics::Spread;
 use crate::verdict::Verdict;
@@ -39,8 +39,8 @@ pub fn print_head(record: &Record) {
     );
     for program in &record.programs {
         match &program.version {
-            Ok(version) => println!("{:<20} {version}", program.name),
-            Err(reason) => println!("SKIP {:<15} {reason}", program.name),
+            Ok(version) => println!("{:<6}{:<20} {version}", program.protocol.name(), program.name),
+            Err(reason) => println!("SKIP  {:<20} {reason}", program.name),
         }
     }
 }
@@ -103,7 +103,7 @@ fn best_of_the_peers(showings: &[Showing]) -> Option<&Showing> {
         showings.iter().find(|showing| showing.part == Part::Subject && !showing.samples.is_empty());
     match subject {
         Some(subject) => {
-            let (name, _) = best_peer(subject, showings, |sample| sample.iops, true)?;
+            let (name, _) = best_peer(subject, showings, ANY, |sample| sample.iops, true)?;
             peers.find(|peer| peer.name == name)
         }
         None => peers.max_by(|one, other| iops(one).total_cmp(&iops(other))),
@@ -117,7 +117,8 @@ fn iops(showing: &Showing) -> f64 {
 fn line(showing: &Showing, best: Option<&Showing>, floor: Option<&Showing>) -> String {
     let dash = || String::from("–");
     let figure = |of: fn(&Sample) -> f64, digits: usize| {
-        median(showing, of).map_or_else(dash, |median| format!("{median:.digits$}"))
+        let known = median(showing, of).filter(|median| !median.is_nan());
+        known.map_or_else(dash, |median| format!("{median:.digits$}"))
     };
     let counted =
         |count: Option<f64>, digits: usize| count.map_or_else(dash, |count| format!("{count:.digits$}"));

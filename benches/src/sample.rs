@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::address::Address;
 use crate::backing::Backing;
 use crate::fio;
 use crate::generator::{Generator, Until};
 use crate::interrupt;
+use crate::iscsi::perf;
 use crate::load::{Load, Sending};
 use crate::process;
+use crate::protocol::Protocol;
 use crate::quiet::{Watch, await_quiet};
 use crate::server::Server;
 use crate::tally::{Figures, Latency};
@@ -68,8 +71,10 @@ pub enum Client {
     Gather,
     /// Our generator, one send a request.
     Single,
-    /// fio with its nbd engine.
+    /// fio with its nbd or libiscsi engine.
     Fio,
+    /// libiscsi's own, for reads over iSCSI.
+    IscsiPerf,
 }
 
 impl Client {
@@ -79,7 +84,27 @@ impl Client {
             Client::Gather => "gather",
             Client::Single => "single",
             Client::Fio => "fio",
+            Client::IscsiPerf => "iscsi-perf",
         }
+    }
+
+    /// Whether it can produce `load` over `protocol`.
+    pub fn can_drive(self, protocol: Protocol, load: &Load) -> bool {
+        self != Client::IscsiPerf || (protocol == Protocol::Iscsi && perf::can_drive(load))
+    }
+
+    /// An error where it is not installed.
+    pub fn presence(self, protocol: Protocol) -> Result<()> {
+        match self {
+            Client::Gather | Client::Single => Ok(()),
+            Client::Fio => fio::presence(protocol),
+            Client::IscsiPerf => perf::presence(),
+        }
+    }
+
+    /// It is one that others have written.
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Client::Fio | Client::IscsiPerf)
     }
 
     /// `load` in this client's manner.
@@ -107,11 +132,14 @@ pub struct Method {
 impl Method {
     /// `load` on `server`.
     pub fn measure(&self, server: &Server, load: &Load, client: Client) -> Result<Sample> {
+        let _awake = server.wake()?;
+        let foreign = |drive: fn(&Address, &Load, &Method) -> Result<Figures>| {
+            self.observe(&server.pids()?, load, || Ok((drive(&server.address, load, self)?, None)))
+        };
         self.cleanest(|| match client {
             Client::Gather | Client::Single => self.generate(server, load),
-            Client::Fio => {
-                self.observe(&server.pids()?, load, || Ok((fio::drive(&server.address, load, self)?, None)))
-            }
+            Client::Fio => foreign(fio::drive),
+            Client::IscsiPerf => foreign(perf::drive),
         })
     }
 

@@ -5,14 +5,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::address::{Address, Endpoint};
+use crate::address::{Address, Name};
 use crate::backing::Backing;
-use crate::floor::{EXPORT, Echo};
+use crate::floor::Echo;
 use crate::generator::{Generator, Until};
 use crate::load::Load;
-use crate::peers::{Place, Program};
+use crate::peers::{Binaries, Place, Program};
+use crate::protocol::Protocol;
 use crate::sample::Method;
-use crate::server::{Launch, Server, export_at, free_port};
+use crate::server::{Launch, Server, free_port, volume_at};
 
 /// Where servers are put.
 pub struct Stage<'a> {
@@ -22,13 +23,20 @@ pub struct Stage<'a> {
     pub scratch: &'a Path,
     /// Says which core.
     pub method: Method,
+    /// Programs that are not in the search path.
+    pub binaries: &'a Binaries,
 }
 
 impl Stage<'_> {
     /// Starts `program`, full of random bytes.
     pub fn start(&self, program: &Program) -> Result<Server> {
         let place = self.place()?;
-        let server = self.run(program.name, (program.launch)(&place)?, export_at(place.portal))?;
+        let launch = (program.launch)(&place)?;
+        let mut address = volume_at(program.protocol, place.portal);
+        if let Name::Unit { lun, .. } = &mut address.name {
+            *lun = launch.lun;
+        }
+        let server = self.run(program.name, launch, address)?;
         if (program.starts_empty)(self.backing.kind) {
             fill(&server).with_context(|| format!("cannot fill {}", program.name))?;
         }
@@ -36,14 +44,12 @@ impl Stage<'_> {
     }
 
     /// Starts the floor for `load`; mixed loads have none.
-    pub fn floor(&self, load: &Load) -> Result<Option<Server>> {
-        let Some(echo) = Echo::of(load) else { return Ok(None) };
+    pub fn floor(&self, protocol: Protocol, load: &Load) -> Result<Option<Server>> {
+        let Some(echo) = Echo::of(protocol, load) else { return Ok(None) };
         let portal = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["floor".into(), portal.to_string()]);
-        command.args([echo.request_payload, echo.reply_payload].map(|size| size.to_string()));
-        let address = Address { endpoint: Endpoint::Tcp(portal), export: EXPORT.into() };
-        self.run("floor", command.into(), address).map(Some)
+        command.args(echo.arguments(portal));
+        self.run("floor", command.into(), volume_at(protocol, portal)).map(Some)
     }
 
     fn run(&self, name: &str, launch: Launch, address: Address) -> Result<Server> {
@@ -54,12 +60,14 @@ impl Stage<'_> {
     /// A place on a free port.
     pub fn place(&self) -> Result<Place<'_>> {
         let cpu = self.method.server_cpu;
-        Ok(Place { backing: self.backing, portal: free_port()?, scratch: self.scratch, cpu })
+        let (backing, scratch, binaries) = (self.backing, self.scratch, self.binaries);
+        Ok(Place { backing, portal: free_port()?, scratch, cpu, binaries })
     }
 }
 
 /// Writes random bytes over the whole of an export.
 fn fill(server: &Server) -> Result<()> {
+    let _awake = server.wake()?;
     let load = Load::sequential_128k(100);
     let mut generator = Generator::open(&server.address, &load)?;
     let blocks = generator.size_bytes() / u64::from(load.block_bytes);

@@ -18,7 +18,7 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let backing = laboratory.backing(BackingKind::Memory)?;
     let stage = laboratory.stage(&backing);
     let ringsan = laboratory.ringsan(&backing)?;
-    let floor_of = |load| stage.floor(load)?.context("a load of reads has a floor");
+    let floor_of = |load| stage.floor(laboratory.protocol, load)?.context("a load of reads has a floor");
     let (floor_one, floor_many) = (floor_of(&one)?, floor_of(&many)?);
     let (mut ours, mut floors) = (Series::default(), Series::default());
     for _ in 0..laboratory.plan.rounds {

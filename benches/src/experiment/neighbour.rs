@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::Laboratory;
-use crate::address::Address;
+use crate::address::{Address, Name};
 use crate::backing::{Backing, BackingKind};
 use crate::generator::{Generator, Until};
 use crate::interrupt;
 use crate::load::{Load, Waiting};
 use crate::peers::serve_ringsan;
-use crate::server::{Server, export_at};
+use crate::server::{Server, volume_at};
 use crate::statistics::Spread;
 use crate::verdict::{Goal, Kind, NOISE_DEEP, Verdict};
 
@@ -58,7 +58,7 @@ impl Pair {
         let cpus = [method.server_cpu, method.client_cpu];
         let server = start(laboratory, "ringsan-pair", &[("disk", backing), ("second", backing)], &cpus)?;
         let first = server.address.clone();
-        let second = Address { export: "second".into(), ..first.clone() };
+        let second = Address { name: Name::Export("second".into()), ..first.clone() };
         Ok(Pair { first, second, _servers: vec![server] })
     }
 
@@ -101,7 +101,7 @@ fn start(
 ) -> Result<Server> {
     let stage = laboratory.stage(volumes[0].1);
     let place = stage.place()?;
-    let launch = serve_ringsan(volumes, &place, cpus)?;
+    let launch = serve_ringsan(volumes, &place, laboratory.protocol, cpus)?;
     let log = laboratory.scratch.join(format!("{name}.log"));
-    Server::start(name, launch, export_at(place.portal), cpus, &log)
+    Server::start(name, launch, volume_at(laboratory.protocol, place.portal), cpus, &log)
 }

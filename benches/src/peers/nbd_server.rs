@@ -6,10 +6,12 @@ use anyhow::Context;
 
 use super::{Program, command};
 use crate::backing::BackingKind;
+use crate::protocol::Protocol;
 use crate::server::Launch;
 
 pub const PROGRAM: Program = Program {
     name: "nbd-server",
+    protocol: Protocol::Nbd,
     serves: |kind| kind != BackingKind::Direct,
     launch: |place| {
         let (config, pid_file) =
@@ -20,8 +22,8 @@ pub const PROGRAM: Program = Program {
         // In the foreground it serves one client and ends.
         let arguments =
             ["-C", &config.to_string_lossy(), "-p", &pid_file.to_string_lossy()].map(String::from);
-        Ok(Launch { command: command("nbd-server", arguments), pid_file: Some(pid_file) })
+        Ok(Launch { pid_file: Some(pid_file), ..command("nbd-server", arguments).into() })
     },
-    version: || Ok(command("nbd-server", ["-V".into()])),
+    version: |_| Ok(command("nbd-server", ["-V".into()])),
     starts_empty: |_| false,
 };

@@ -2,9 +2,11 @@
 
 use super::{Program, command};
 use crate::backing::BackingKind;
+use crate::protocol::Protocol;
 
 pub const PROGRAM: Program = Program {
     name: "nbdkit",
+    protocol: Protocol::Nbd,
     serves: |kind| kind != BackingKind::Direct,
     launch: |place| {
         let port = place.portal.port();
@@ -16,6 +18,6 @@ pub const PROGRAM: Program = Program {
         let arguments = format!("--foreground --ipaddr 127.0.0.1 --port {port} {plugin}");
         Ok(command("nbdkit", arguments.split(' ').map(String::from)).into())
     },
-    version: || Ok(command("nbdkit", ["--version".into()])),
+    version: |_| Ok(command("nbdkit", ["--version".into()])),
     starts_empty: |kind| kind == BackingKind::Memory,
 };

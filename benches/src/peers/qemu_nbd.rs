@@ -2,9 +2,11 @@
 
 use super::{Program, command};
 use crate::backing::BackingKind;
+use crate::protocol::Protocol;
 
 pub const PROGRAM: Program = Program {
     name: "qemu-nbd",
+    protocol: Protocol::Nbd,
     serves: |_| true,
     launch: |place| {
         let cache = if place.backing.kind == BackingKind::Direct { "none" } else { "writeback" };
@@ -26,6 +28,6 @@ pub const PROGRAM: Program = Program {
         )
         .into())
     },
-    version: || Ok(command("qemu-nbd", ["--version".into()])),
+    version: |_| Ok(command("qemu-nbd", ["--version".into()])),
     starts_empty: |_| false,
 };

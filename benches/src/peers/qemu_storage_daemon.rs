@@ -2,9 +2,11 @@
 
 use super::{Program, command};
 use crate::backing::BackingKind;
+use crate::protocol::Protocol;
 
 pub const PROGRAM: Program = Program {
     name: "qemu-storage-daemon",
+    protocol: Protocol::Nbd,
     serves: |_| true,
     launch: |place| {
         let direct = if place.backing.kind == BackingKind::Direct { "on" } else { "off" };
@@ -24,6 +26,6 @@ pub const PROGRAM: Program = Program {
             ],
         ).into())
     },
-    version: || Ok(command("qemu-storage-daemon", ["--version".into()])),
+    version: |_| Ok(command("qemu-storage-daemon", ["--version".into()])),
     starts_empty: |_| false,
 };

@@ -10,29 +10,46 @@ use anyhow::{Context, Result, bail};
 
 use super::{Place, Program, command};
 use crate::backing::{Backing, BackingKind};
+use crate::floor::VOLUME;
+use crate::protocol::Protocol;
 use crate::server::{Launch, free_port};
 
 /// More than any of our loads opens.
 const CONNECTIONS_MAX: usize = 2000;
 
-pub const PROGRAM: Program = Program {
+pub const NBD: Program = Program {
     name: "ringsan",
+    protocol: Protocol::Nbd,
     serves: |_| true,
-    launch: |place| serve(&[("disk", place.backing)], place, &[place.cpu]),
-    version: || Ok(command(&binary()?.to_string_lossy(), ["--version".into()])),
+    launch: |place| serve(&[(VOLUME, place.backing)], place, Protocol::Nbd, &[place.cpu]),
+    version: |_| Ok(command(&binary()?.to_string_lossy(), ["--version".into()])),
     starts_empty: |kind| kind == BackingKind::Memory,
 };
 
-/// Serves `volumes` at the portal of `place` with one core on each of `cpus`.
-pub fn serve(volumes: &[(&str, &Backing)], place: &Place, cpus: &[usize]) -> Result<Launch> {
+pub const ISCSI: Program = Program {
+    protocol: Protocol::Iscsi,
+    launch: |place| serve(&[(VOLUME, place.backing)], place, Protocol::Iscsi, &[place.cpu]),
+    ..NBD
+};
+
+/// Serves `volumes` by `protocol` at the portal of `place` with one core on each of `cpus`.
+pub fn serve(
+    volumes: &[(&str, &Backing)],
+    place: &Place,
+    protocol: Protocol,
+    cpus: &[usize],
+) -> Result<Launch> {
+    // It serves the other protocol, too: where nobody looks for it.
+    let other = free_port()?;
+    let (nbd, iscsi) = if protocol == Protocol::Nbd { (place.portal, other) } else { (other, place.portal) };
     let config = place.scratch.join(format!("ringsan-{}.toml", place.portal.port()));
     let state = place.scratch.join(format!("ringsan-{}.state", place.portal.port()));
     let mut text = format!(
         "[node]\nadmin = \"{}\"\nstate_dir = {state:?}\ndata_dir = {state:?}\n\
          [cores]\ncpus = {cpus:?}\n\
-         [nbd]\nportals = [\"{}\"]\nconnections_max = {CONNECTIONS_MAX}\n",
+         [nbd]\nportals = [\"{nbd}\"]\nconnections_max = {CONNECTIONS_MAX}\n\
+         [iscsi]\nportals = [\"{iscsi}\"]\nconnections_max = {CONNECTIONS_MAX}\n",
         free_port()?,
-        place.portal,
     );
     volumes.iter().for_each(|(name, backing)| text.push_str(&volume(name, backing)));
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
