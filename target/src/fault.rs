@@ -1,13 +1,15 @@
 //! `Fault`: the one error of the daemon, for the world's mistakes (our own are assertions).
 //!
 //! `kind` is what code matches on, `context` what a person reads (the thing, the cause, the next
-//! step), `source` what one follows to the bottom. One table here maps a kind to an NBD error.
+//! step), `source` what one follows to the bottom. Two tables here map a kind to an NBD error, and to SCSI
+//! sense data.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
 use wire::nbd::transmission::Errno;
+use wire::scsi::{Sense, SenseKey, additional};
 
 /// What went wrong, as far as code has to tell cases apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,15 @@ pub enum Kind {
     Protocol,
     /// The peer went away.
     Disconnected,
+}
+
+/// Which way a command was going when the medium failed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// From the medium.
+    Read,
+    /// To the medium.
+    Write,
 }
 
 /// An error with the sentence for people and the cause behind it.
@@ -81,7 +92,30 @@ impl Fault {
             Kind::ShuttingDown => Errno::Shutdown,
         }
     }
+
+    /// The sense data that an iSCSI initiator gets (SPC-4 4.5, SBC-3 4.18).
+    pub fn sense(&self, access: Access) -> Sense {
+        let (key, additional) = match self.kind {
+            Kind::Invalid => (SenseKey::IllegalRequest, additional::LBA_OUT_OF_RANGE),
+            Kind::NoSpace => (SenseKey::DataProtect, additional::SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
+            Kind::Denied => (SenseKey::DataProtect, additional::WRITE_PROTECTED),
+            Kind::Unsupported => (SenseKey::IllegalRequest, additional::INVALID_FIELD_IN_CDB),
+            Kind::Io | Kind::Disconnected => match access {
+                Access::Read => (SenseKey::MediumError, additional::UNRECOVERED_READ_ERROR),
+                Access::Write => (SenseKey::MediumError, additional::WRITE_ERROR),
+            },
+            // Initiators try again.
+            Kind::Resources => (SenseKey::AbortedCommand, additional::INSUFFICIENT_RESOURCES),
+            Kind::ShuttingDown => (SenseKey::NotReady, BECOMING_READY),
+            Kind::NotFound => (SenseKey::IllegalRequest, additional::LOGICAL_UNIT_NOT_SUPPORTED),
+            Kind::Conflict | Kind::Protocol => (SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE),
+        };
+        Sense::new(key, additional)
+    }
 }
+
+/// LOGICAL UNIT IS IN PROCESS OF BECOMING READY: initiators try again, by when another session may serve them.
+const BECOMING_READY: (u8, u8) = (0x04, 0x01);
 
 fn kind_of(error: &io::Error) -> Kind {
     match error.raw_os_error() {

@@ -203,6 +203,11 @@ impl Volume {
         Ok(())
     }
 
+    /// Waits for the reads and writes that have begun before now.
+    pub async fn settled(&self) {
+        self.generations.settled().await;
+    }
+
     /// Whether something was written since the last flush.
     pub fn is_dirty(&self) -> bool {
         self.changes.get() > self.synced.get()

@@ -1,0 +1,159 @@
+//! SANITIZE (SBC-3 5.24): everything on the medium is overwritten or let go.
+//!
+//! It runs on a task of its own, whoever asked for it and goes away. A mark on the disk says that it has begun: a
+//! unit that finds one when it is opened was interrupted, and is as if the operation had failed. Clients of other
+//! fronts are not kept out: what they write meanwhile may stay.
+
+use std::rc::Rc;
+
+use reactor::View;
+use reactor::sync::one_shot;
+use wire::scsi::sanitize::{self, Overwrite};
+use wire::scsi::{Refusal, SanitizeAction, SenseKey, additional};
+
+use crate::fault::Fault;
+use crate::scsi_unit::LogicalUnit;
+use crate::scsi_unit::payload::{Payload, STEP_BYTES, buffer};
+use crate::scsi_unit::perform::{Work, steps};
+use crate::store::Zeroing;
+
+/// What is let go before the progress is told.
+const ERASE_STEP_BYTES: u64 = 64 << 20;
+/// The contents of the mark: whether the failure mode may be left without success (AUSE).
+const MARK: [&[u8]; 2] = [b"restricted", b"unrestricted"];
+
+impl Work<'_> {
+    /// Starts a SANITIZE, and waits for its end unless `immediate`.
+    pub async fn sanitize(
+        &self,
+        action: SanitizeAction,
+        immediate: bool,
+        unrestricted_exit: bool,
+        data: Payload,
+    ) -> Result<(), Refusal> {
+        let unit = self.unit;
+        let overwrite = match action {
+            SanitizeAction::Overwrite => {
+                let geometry = *unit.scsi.borrow().geometry();
+                Some(sanitize::parse(&data.into_bytes(), &geometry)?)
+            }
+            SanitizeAction::BlockErase => None,
+            SanitizeAction::ExitFailureMode => return self.exit_failure_mode().await,
+        };
+        unit.scsi.borrow_mut().sanitize_started();
+        if let Err(fault) = unit.sanitize_mark.replace(MARK[usize::from(unrestricted_exit)]).await {
+            unit.scsi.borrow_mut().sanitize_ended(true);
+            tracing::error!(volume = unit.name(), "SANITIZE cannot begin: {fault}");
+            return Err(Refusal::check(SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE));
+        }
+        unit.exit_allowed.set(unrestricted_exit);
+        let (giver, taker) = one_shot();
+        let working = unit.clone();
+        unit.core.spawn(async move { giver.give(working.sanitize_all(overwrite).await) });
+        if immediate || taker.await == Some(true) {
+            return Ok(());
+        }
+        Err(Refusal::check(SenseKey::MediumError, additional::SANITIZE_COMMAND_FAILED))
+    }
+
+    /// Only where the operation that failed allowed it.
+    async fn exit_failure_mode(&self) -> Result<(), Refusal> {
+        let unit = self.unit;
+        if !unit.exit_allowed.get() {
+            return Err(Refusal::cdb_field(1, Some(4)));
+        }
+        unit.forget_mark().await;
+        unit.scsi.borrow_mut().sanitize_ended(true);
+        Ok(())
+    }
+}
+
+impl LogicalUnit {
+    /// A SANITIZE that the last run of the node did not finish has failed.
+    pub(super) async fn recall_sanitize(&self) -> Result<(), Fault> {
+        if let Some(mark) = self.sanitize_mark.load().await? {
+            tracing::error!(
+                volume = self.name(),
+                "its last SANITIZE was interrupted or failed; it serves no data until another one succeeds"
+            );
+            self.exit_allowed.set(mark == MARK[1]);
+            let scsi = &mut *self.scsi.borrow_mut();
+            scsi.sanitize_started();
+            scsi.sanitize_ended(false);
+        }
+        Ok(())
+    }
+
+    /// The operation itself; whether it succeeded.
+    async fn sanitize_all(self: Rc<Self>, overwrite: Option<Overwrite>) -> bool {
+        // What was begun before must not land on top of it.
+        self.volume.settled().await;
+        let done = match &overwrite {
+            Some(overwrite) => self.overwrite(overwrite).await,
+            None => self.erase().await,
+        };
+        let done = match done {
+            Ok(()) => self.volume.flush().await,
+            failed => failed,
+        };
+        match &done {
+            Ok(()) => self.forget_mark().await,
+            Err(fault) => tracing::error!(volume = self.name(), "SANITIZE has failed: {fault}"),
+        }
+        self.scsi.borrow_mut().sanitize_ended(done.is_ok());
+        done.is_ok()
+    }
+
+    async fn overwrite(&self, how: &Overwrite) -> Result<(), Fault> {
+        let block_bytes = self.scsi.borrow().geometry().block_bytes as usize;
+        for pass in 0..how.passes {
+            let invert = how.invert && pass % 2 == 1;
+            let mut pattern = buffer(&self.core, STEP_BYTES);
+            for block in pattern.bytes_mut().chunks_mut(block_bytes) {
+                let repeated = how.pattern.iter().cycle();
+                block
+                    .iter_mut()
+                    .zip(repeated)
+                    .for_each(|(to, from)| *to = if invert { !from } else { *from });
+            }
+            let pattern = Rc::new(pattern);
+            let size_bytes = self.volume.size_bytes();
+            for step in steps(0..size_bytes) {
+                let view = View::of_shared(&pattern, 0, (step.end - step.start) as usize);
+                self.volume.write(step.start, view, false).await?;
+                let passes = u64::from(how.passes) * size_bytes;
+                self.sanitize_came_to(u64::from(pass) * size_bytes + step.end, passes);
+                self.let_others().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn erase(&self) -> Result<(), Fault> {
+        let size_bytes = self.volume.size_bytes();
+        let mut at = 0;
+        while at < size_bytes {
+            let len = (size_bytes - at).min(ERASE_STEP_BYTES);
+            let how = Zeroing { may_unmap: true, fast_only: false };
+            self.volume.write_zeroes(at, len, how, false).await?;
+            at += len;
+            self.sanitize_came_to(at, size_bytes);
+        }
+        Ok(())
+    }
+
+    fn sanitize_came_to(&self, done: u64, all: u64) {
+        let progress = u128::from(done) * 0xffff / u128::from(all.max(1));
+        self.scsi.borrow_mut().sanitize_progress(progress as u16);
+    }
+
+    async fn forget_mark(&self) {
+        self.exit_allowed.set(false);
+        if let Err(fault) = self.sanitize_mark.remove().await {
+            tracing::error!(
+                volume = self.name(),
+                "at the next start a finished SANITIZE will seem to have failed: {fault}"
+            );
+        }
+    }
+}
