@@ -372,6 +372,11 @@ impl View {
         }
     }
 
+    /// Whether nobody can change the bytes while the view lives: they lie in a buffer, not in a region.
+    pub fn is_own(&self) -> bool {
+        !matches!(self.keep, Keep::Region(_))
+    }
+
     /// Whether the first byte lies at a multiple of `align`, a power of two.
     pub fn is_aligned(&self, align: usize) -> bool {
         (self.ptr.as_ptr() as usize).is_multiple_of(align)

@@ -176,6 +176,16 @@ impl Budget {
         self.held_bytes.set(self.held_bytes.get() + bytes);
     }
 
+    /// Waits until something of this client's has moved.
+    pub async fn changed(&self) {
+        self.settled.wait().await;
+    }
+
+    /// Says that something of this client's has moved.
+    pub fn wake(&self) {
+        self.settled.wake_all();
+    }
+
     /// Waits until a buffer, or a part of this client's budget, has come back.
     async fn something_returned(&self) {
         let mut waited = false;
@@ -202,5 +212,41 @@ impl Drop for Budget {
         if self.held_bytes.get() > 0 {
             self.here.holder_went();
         }
+    }
+}
+
+/// Payload bytes that have been counted in; dropping it counts them out.
+pub struct Held {
+    budget: Rc<Budget>,
+    bytes: usize,
+    stuck: bool,
+}
+
+impl Held {
+    /// Takes over `bytes` that were counted in, and that wait for the client to send them.
+    pub fn stuck(budget: &Rc<Budget>, bytes: usize) -> Held {
+        budget.stuck(bytes);
+        Held { budget: budget.clone(), bytes, stuck: true }
+    }
+
+    /// They wait for more of their kind.
+    pub fn waits(&mut self) {
+        if !std::mem::replace(&mut self.stuck, true) {
+            self.budget.stuck(self.bytes);
+        }
+    }
+
+    /// They have come, and will be used by something that ends by itself.
+    pub fn moves(&mut self) {
+        if std::mem::replace(&mut self.stuck, false) {
+            self.budget.unstuck(self.bytes);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.moves();
+        self.budget.release(self.bytes);
     }
 }

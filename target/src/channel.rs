@@ -83,6 +83,12 @@ impl Channel {
         &self.socket
     }
 
+    /// The address that the client came to; `None` for a unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let address = socket2::SockRef::from(&self.socket.as_fd()).local_addr();
+        address.ok().and_then(|address| address.as_socket())
+    }
+
     /// Whether TLS is in use.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()

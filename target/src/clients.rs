@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::fault::{Fault, Kind};
 use crate::outbox::Outbox;
 use crate::settings::Protocol;
-use crate::snapshot::ClientSnapshot;
+use crate::snapshot::{ClientSnapshot, SessionSnapshot};
 
 /// How often slow clients are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -33,7 +33,11 @@ const LINES_PER_SECOND: u32 = 10;
 pub enum DropReason {
     Limit,
     HandshakeTimeout,
+    Login,
     Stalled,
+    Dead,
+    Reinstated,
+    Reset,
     Protocol,
     Disconnected,
     VolumeGone,
@@ -45,20 +49,30 @@ impl DropReason {
     /// What an operator may want to know about it.
     fn remedy(self) -> &'static str {
         match self {
-            DropReason::HandshakeTimeout => "it did not negotiate in time (nbd.handshake_timeout)",
-            DropReason::Stalled => {
-                "it took no data, or did not send what it had announced, for too long (nbd.stall_timeout)"
+            DropReason::HandshakeTimeout => {
+                "it did not negotiate in time (nbd.handshake_timeout, iscsi.login_timeout)"
             }
+            DropReason::Stalled => {
+                "it took no data, or did not send what it had announced, for too long (stall_timeout)"
+            }
+            DropReason::Dead => "it did not answer a ping in time (iscsi.ping_timeout)",
+            DropReason::Reinstated => "the same initiator port has logged in again",
+            DropReason::Reset => "an initiator has asked for a cold reset of the target",
+            DropReason::VolumeGone => "what it was served is gone, or it may not have it any more",
             DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
             _ => "the connection was ended",
         }
     }
 }
 
-const REASONS: [&str; 8] = [
+const REASONS: [&str; 12] = [
     "limit",
     "handshake timeout",
+    "login refused",
     "stalled",
+    "dead",
+    "reinstated",
+    "reset",
     "protocol",
     "disconnected",
     "volume gone",
@@ -86,9 +100,10 @@ impl Drop for Place {
 /// One client of this core.
 pub struct Client {
     socket: Handle,
+    protocol: Protocol,
     address: Option<SocketAddr>,
     volume: RefCell<String>,
-    uuid: Cell<Option<Uuid>>,
+    uuids: RefCell<Vec<Uuid>>,
     tls: Cell<bool>,
     deadline: Cell<Option<Moment>>,
     outbox: RefCell<Weak<Outbox>>,
@@ -99,6 +114,15 @@ pub struct Client {
     pub requests: Cell<u64>,
     stopping: Cell<bool>,
     reason: Cell<Option<DropReason>>,
+    session: RefCell<Option<Weak<dyn ClientSession>>>,
+}
+
+/// What a front knows of a client beyond its stream.
+pub trait ClientSession {
+    /// The session as status shows it.
+    fn snapshot(&self) -> SessionSnapshot;
+    /// Says goodbye, before nothing more is read from the client.
+    fn say_goodbye(&self);
 }
 
 impl Client {
@@ -114,10 +138,15 @@ impl Client {
         self.deadline.set(None);
     }
 
-    /// It is served `uuid`, and replies through `outbox`.
-    pub fn serves(&self, uuid: Uuid, outbox: &Rc<Outbox>) {
-        self.uuid.set(Some(uuid));
+    /// It is served `uuids`, and replies through `outbox`.
+    pub fn serves(&self, uuids: Vec<Uuid>, outbox: &Rc<Outbox>) {
+        self.uuids.replace(uuids);
         self.outbox.replace(Rc::downgrade(outbox));
+    }
+
+    /// It has a session.
+    pub fn has_session(&self, session: Weak<dyn ClientSession>) {
+        self.session.replace(Some(session));
     }
 
     /// Since when a payload that it has announced is awaited; `None` when it is here.
@@ -125,9 +154,17 @@ impl Client {
         self.payload_since.set(since);
     }
 
-    /// Which volume it is served.
-    pub fn uuid(&self) -> Option<Uuid> {
-        self.uuid.get()
+    /// Whether it is served this volume.
+    pub fn is_served(&self, uuid: Uuid) -> bool {
+        self.uuids.borrow().contains(&uuid)
+    }
+
+    /// Lets it go: it takes no further request, and what is in flight is still answered.
+    pub fn part(&self) {
+        if let Some(session) = self.session.borrow().as_ref().and_then(Weak::upgrade) {
+            session.say_goodbye();
+        }
+        self.stop_reading();
     }
 
     /// Takes no further request: what is in flight is still answered.
@@ -161,14 +198,15 @@ impl Client {
     }
 
     fn snapshot(&self) -> ClientSnapshot {
+        let session = self.session.borrow().as_ref().and_then(Weak::upgrade);
         ClientSnapshot {
-            protocol: Protocol::Nbd,
+            protocol: self.protocol,
             address: self.address,
             volume: self.volume.borrow().clone(),
             tls: self.tls.get(),
             requests_inflight: self.requests_inflight.get(),
             requests: self.requests.get(),
-            session: None,
+            session: session.map(|session| session.snapshot()),
         }
     }
 
@@ -204,14 +242,16 @@ impl Clients {
     pub fn enter(
         &self,
         socket: &Handle,
+        protocol: Protocol,
         address: Option<SocketAddr>,
         deadline: Option<Moment>,
     ) -> Rc<Client> {
         let client = Rc::new(Client {
             socket: socket.clone(),
+            protocol,
             address,
             volume: RefCell::default(),
-            uuid: Cell::new(None),
+            uuids: RefCell::default(),
             tls: Cell::new(false),
             deadline: Cell::new(deadline),
             outbox: RefCell::default(),
@@ -220,6 +260,7 @@ impl Clients {
             requests: Cell::new(0),
             stopping: Cell::new(false),
             reason: Cell::new(None),
+            session: RefCell::default(),
         });
         self.all.borrow_mut().push(Rc::downgrade(&client));
         self.came.wake_all();
@@ -269,7 +310,7 @@ impl Clients {
     }
 
     /// Looks after slow clients for ever.
-    pub async fn sweep(&self, core: &Core, stall_timeout: impl Fn() -> Duration) {
+    pub async fn sweep(&self, core: &Core, stall_timeout: impl Fn(Protocol) -> Duration) {
         loop {
             let clients = self.now();
             if clients.is_empty() {
@@ -277,7 +318,7 @@ impl Clients {
                 self.came.wait().await;
             } else {
                 let now = core.now();
-                clients.iter().for_each(|client| client.check(now, stall_timeout()));
+                clients.iter().for_each(|client| client.check(now, stall_timeout(client.protocol)));
                 drop(clients);
             }
             verbs::sleep(core, SWEEP).await;

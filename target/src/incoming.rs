@@ -62,14 +62,23 @@ impl<'a> Incoming<'a> {
         Some(view)
     }
 
-    /// Fills `buffer` with the next bytes.
-    pub async fn payload(&mut self, mut buffer: Buffer) -> Result<Buffer, Fault> {
-        let here = self.take(buffer.bytes_mut());
-        self.expect_large = !self.lends && buffer.len() >= LARGE_PAYLOAD_BYTES;
+    /// Fills `buffer[start..]` with the next bytes.
+    pub async fn payload(&mut self, mut buffer: Buffer, start: usize) -> Result<Buffer, Fault> {
+        let here = start + self.take(&mut buffer.bytes_mut()[start..]);
+        self.expect_large = !self.lends && buffer.len() - start >= LARGE_PAYLOAD_BYTES;
         if here == buffer.len() {
             return Ok(buffer);
         }
         self.channel.receive_exact(buffer, here).await
+    }
+
+    /// What has been received and not been taken.
+    pub fn into_leftover(mut self) -> Vec<u8> {
+        let mut leftover = std::mem::take(&mut self.leftover);
+        if let Some(current) = &self.current {
+            leftover.extend_from_slice(&current.bytes()[self.at..]);
+        }
+        leftover
     }
 
     /// Forgets the next `len` bytes.

@@ -10,8 +10,8 @@ use reactor::{Handle, io as verbs};
 use crate::clients::{DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::serve_core::ServingCore;
-use crate::serve_nbd;
 use crate::settings::{Portal, Protocol};
+use crate::{serve_iscsi, serve_nbd};
 
 /// How long to wait when the system has no descriptor or memory for a client.
 const BREATH: Duration = Duration::from_millis(100);
@@ -20,8 +20,7 @@ const BREATH: Duration = Duration::from_millis(100);
 pub async fn listen(here: Rc<ServingCore>, protocol: Protocol, portal: Portal, listener: Handle) {
     loop {
         match verbs::accept(&listener).await {
-            Ok(socket) if protocol == Protocol::Nbd => welcome(&here, socket),
-            Ok(socket) => drop(socket),
+            Ok(socket) => welcome(&here, protocol, socket),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL | libc::EBADF | libc::ECANCELED) => return,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
@@ -40,11 +39,17 @@ pub async fn listen(here: Rc<ServingCore>, protocol: Protocol, portal: Portal, l
     }
 }
 
-fn welcome(here: &Rc<ServingCore>, socket: OwnedFd) {
-    match Place::take(here.places(), here.directory_nbd(|nbd| nbd.connections_max)) {
-        Some(place) => here.core().spawn(serve_nbd::serve(here.clone(), socket, place)),
-        None => {
-            let fault = Fault::new(Kind::Resources, "all places are taken (nbd.connections_max)");
+fn welcome(here: &Rc<ServingCore>, protocol: Protocol, socket: OwnedFd) {
+    let places_max = match protocol {
+        Protocol::Nbd => here.directory_nbd(|nbd| nbd.connections_max),
+        Protocol::Iscsi => here.directory().iscsi.connections_max,
+    };
+    match (Place::take(here.places(protocol), places_max), protocol) {
+        (Some(place), Protocol::Nbd) => here.core().spawn(serve_nbd::serve(here.clone(), socket, place)),
+        (Some(place), Protocol::Iscsi) => here.core().spawn(serve_iscsi::serve(here.clone(), socket, place)),
+        (None, _) => {
+            let context = format!("all places are taken ({}.connections_max)", protocol.name());
+            let fault = Fault::new(Kind::Resources, context);
             here.clients().dropped(DropReason::Limit, None, &fault);
         }
     }

@@ -67,7 +67,9 @@ pub enum Ask {
         reply: Reply<()>,
     },
     /// A negotiated client whose volume lives on this core.
-    Adopt(Box<crate::serve_nbd::Handover>),
+    Adopt(Adopted),
+    /// Of sessions and logical units on different cores.
+    Scsi(crate::scsi_unit::ScsiAsk),
     /// Copy out the counters.
     Snapshot {
         /// Where to.
@@ -80,6 +82,14 @@ pub enum Ask {
         /// Answered when all is closed: the flush errors, if any.
         reply: Reply<Vec<Fault>>,
     },
+}
+
+/// A client on its way from the core that accepted it.
+pub enum Adopted {
+    /// Of the NBD front.
+    Nbd(Box<crate::serve_nbd::Handover>),
+    /// Of the iSCSI front.
+    Iscsi(Box<crate::serve_iscsi::Handover>),
 }
 
 /// What a volume turned out to be once its store was opened.

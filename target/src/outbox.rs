@@ -25,6 +25,23 @@ pub struct Receipt {
     pub held_bytes: usize,
     /// The request is answered; more pieces follow otherwise.
     pub ends_request: bool,
+    /// The LUN whose volume counts it; `None` where it has been counted, or belongs to none.
+    pub unit: Option<u16>,
+}
+
+impl Receipt {
+    /// Of what answers no request.
+    pub fn none() -> Receipt {
+        Receipt {
+            operation: Operation::Read,
+            bytes: 0,
+            ok: true,
+            arrived: Moment(0),
+            held_bytes: 0,
+            ends_request: false,
+            unit: None,
+        }
+    }
 }
 
 /// The replies of one client.

@@ -21,10 +21,12 @@ use reactor::{Core, Handle, Path, io as verbs};
 use uuid::Uuid;
 use wire::nbd::handshake::ExportTable;
 
-use crate::clients::{Clients, DropReason};
+use crate::clients::{Client, Clients, DropReason};
 use crate::fault::{Fault, Kind};
 use crate::listener;
-use crate::message::{Ask, Directory, VolumeFacts};
+use crate::message::{Adopted, Ask, Directory, VolumeFacts};
+use crate::scsi_unit::Units;
+use crate::serve_iscsi::{self, Sessions};
 use crate::serve_nbd::{self, export_table};
 use crate::settings::{
     CoreSettings, IscsiSettings, NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
@@ -57,7 +59,7 @@ impl Cores {
     /// Starts one pinned thread a CPU of `settings`. Fails with what to do about it where the kernel offers no io_uring.
     pub fn start(settings: &CoreSettings) -> Result<Cores, Fault> {
         let peers: Arc<OnceLock<Vec<CoreHandle>>> = Arc::default();
-        let places: Arc<AtomicUsize> = Arc::default();
+        let places: Arc<Places> = Arc::default();
         let mut cores = Cores { handles: Vec::new(), threads: Vec::new() };
         for (index, &cpu) in settings.cpus.iter().enumerate() {
             let (peers, places, node_settings) = (peers.clone(), places.clone(), settings.clone());
@@ -101,13 +103,20 @@ fn core_settings(settings: &CoreSettings, cpu: usize) -> cores::CoreSettings {
     cores::CoreSettings { cpu, idle, drain: DRAIN, uring }
 }
 
+/// Clients of the node by their front, over all cores.
+#[derive(Default)]
+struct Places {
+    nbd: Arc<AtomicUsize>,
+    iscsi: Arc<AtomicUsize>,
+}
+
 /// What the tasks of one core share: its part of the node.
 pub struct ServingCore {
     core: Core,
     index: usize,
     cpu: usize,
     peers: Arc<OnceLock<Vec<CoreHandle>>>,
-    places: Arc<AtomicUsize>,
+    places: Arc<Places>,
     zero_copy_bytes: Option<usize>,
     directory: RefCell<Arc<Directory>>,
     /// For clients that may see everything.
@@ -115,6 +124,8 @@ pub struct ServingCore {
     volumes: RefCell<HashMap<Uuid, Rc<Volume>>>,
     listeners: RefCell<Vec<(Protocol, Portal, Handle)>>,
     clients: Clients,
+    iscsi_sessions: Sessions,
+    units: Units,
     /// Clients that hold payload now.
     holders: Cell<usize>,
 }
@@ -125,7 +136,7 @@ impl ServingCore {
         index: usize,
         cpu: usize,
         peers: Arc<OnceLock<Vec<CoreHandle>>>,
-        places: Arc<AtomicUsize>,
+        places: Arc<Places>,
         settings: &CoreSettings,
     ) -> Rc<ServingCore> {
         let clients = Clients::default();
@@ -146,6 +157,8 @@ impl ServingCore {
             volumes: RefCell::default(),
             listeners: RefCell::default(),
             clients,
+            iscsi_sessions: Sessions::default(),
+            units: Units::default(),
             holders: Cell::new(0),
         })
     }
@@ -165,9 +178,27 @@ impl ServingCore {
         &self.clients
     }
 
-    /// How many clients the node has, over all cores.
-    pub fn places(&self) -> &Arc<AtomicUsize> {
-        &self.places
+    /// How many clients of a front the node has, over all cores.
+    pub fn places(&self, protocol: Protocol) -> &Arc<AtomicUsize> {
+        match protocol {
+            Protocol::Nbd => &self.places.nbd,
+            Protocol::Iscsi => &self.places.iscsi,
+        }
+    }
+
+    /// The logical units of this core.
+    pub fn units(&self) -> &Units {
+        &self.units
+    }
+
+    /// Another core, or this one, by its place among them.
+    pub fn handle(&self, core: usize) -> Option<CoreHandle> {
+        self.peers.get().and_then(|peers| peers.get(core)).cloned()
+    }
+
+    /// The iSCSI sessions of this core.
+    pub fn iscsi_sessions(&self) -> &Sessions {
+        &self.iscsi_sessions
     }
 
     /// Sends of at least so many bytes use SEND_ZC.
@@ -205,7 +236,7 @@ impl ServingCore {
 
     /// Leaves `ask` for another core.
     pub fn tell(&self, core: usize, ask: Ask) {
-        let sent = self.peers.get().and_then(|peers| peers.get(core)).is_some_and(|peer| peer.send(ask));
+        let sent = self.handle(core).is_some_and(|peer| peer.send(ask));
         if !sent {
             tracing::warn!(core, "a client could not be handed over: the core has ended");
         }
@@ -229,7 +260,10 @@ impl ServingCore {
     async fn run(self: Rc<Self>, inbox: Inbox<Ask>) {
         let sweeper = self.clone();
         self.core.spawn(async move {
-            let stall_timeout = || sweeper.directory_nbd(|nbd| nbd.stall_timeout);
+            let stall_timeout = |protocol| match protocol {
+                Protocol::Nbd => sweeper.directory_nbd(|nbd| nbd.stall_timeout),
+                Protocol::Iscsi => sweeper.directory().iscsi.stall_timeout,
+            };
             sweeper.clients.sweep(&sweeper.core, stall_timeout).await;
         });
         loop {
@@ -250,12 +284,9 @@ impl ServingCore {
                 let _ = reply.send(self.add_volume(settings, opened));
             }
             Ask::ResizeVolume { uuid, size_bytes, reply } => {
-                let volume = self.known(uuid);
+                let here = self.clone();
                 self.core.spawn(async move {
-                    let _ = reply.send(match volume {
-                        Ok(volume) => volume.set_size(size_bytes).await,
-                        Err(fault) => Err(fault),
-                    });
+                    let _ = reply.send(here.resize_volume(uuid, size_bytes).await);
                 });
             }
             Ask::RemoveVolume { uuid, grace, reply } => {
@@ -274,7 +305,11 @@ impl ServingCore {
                 self.unlisten(|speaks, listening| speaks == protocol && *listening == portal);
                 let _ = reply.send(());
             }
-            Ask::Adopt(handover) => self.core.spawn(serve_nbd::resume(self.clone(), *handover)),
+            Ask::Adopt(Adopted::Nbd(handover)) => self.core.spawn(serve_nbd::resume(self.clone(), *handover)),
+            Ask::Adopt(Adopted::Iscsi(handover)) => {
+                self.core.spawn(serve_iscsi::resume(self.clone(), *handover));
+            }
+            Ask::Scsi(ask) => self.units.obey(self, ask),
             Ask::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
             }
@@ -295,10 +330,17 @@ impl ServingCore {
         self.volume(uuid).ok_or_else(|| Fault::new(Kind::NotFound, format!("no volume {uuid} on this core")))
     }
 
+    async fn resize_volume(&self, uuid: Uuid, size_bytes: u64) -> Result<VolumeFacts, Fault> {
+        let facts = self.known(uuid)?.set_size(size_bytes).await;
+        self.units.refresh(self);
+        facts
+    }
+
     async fn remove_volume(self: &Rc<Self>, uuid: Uuid, grace: Duration) -> Result<(), Fault> {
         let volume = self.known(uuid)?;
         self.volumes.borrow_mut().remove(&uuid);
-        self.part(grace, |client| client == Some(uuid)).await;
+        self.units.close(uuid);
+        self.part(grace, |client| client.is_served(uuid)).await;
         self.within(grace, volume.clone(), |volume| async move { volume.without_clients().await }).await;
         self.flush(volume, grace).await
     }
@@ -310,7 +352,9 @@ impl ServingCore {
             }
         }
         self.exports.replace(Rc::new(export_table(&directory, None)));
-        self.directory.replace(directory);
+        self.directory.replace(directory.clone());
+        self.units.refresh(self);
+        self.iscsi_sessions.dismiss_strangers(&directory.iscsi);
     }
 
     fn unlisten(&self, which: impl Fn(Protocol, &Portal) -> bool) {
@@ -338,13 +382,13 @@ impl ServingCore {
     }
 
     /// Lets clients go: no more requests; what is in flight is answered, within `grace`.
-    async fn part(&self, grace: Duration, which: impl Fn(Option<Uuid>) -> bool) {
+    async fn part(&self, grace: Duration, which: impl Fn(&Client) -> bool) {
         let deadline = self.core.now() + grace;
         let chosen = || {
             let clients = self.clients.now();
-            clients.into_iter().filter(|client| which(client.uuid())).collect::<Vec<_>>()
+            clients.into_iter().filter(|client| which(client)).collect::<Vec<_>>()
         };
-        chosen().iter().for_each(|client| client.stop_reading());
+        chosen().iter().for_each(|client| client.part());
         while !chosen().is_empty() && self.core.now() < deadline {
             verbs::sleep(&self.core, Duration::from_millis(5)).await;
         }

@@ -20,8 +20,9 @@ use wire::nbd::handshake::Agreed;
 use crate::channel::{Channel, Parts};
 use crate::clients::{Client, DropReason, Place};
 use crate::fault::{Fault, Kind};
-use crate::message::Ask;
+use crate::message::{Adopted, Ask};
 use crate::serve_core::ServingCore;
+use crate::settings::Protocol;
 
 use connection::Connection;
 use negotiate::Negotiated;
@@ -47,7 +48,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
     let address = SockRef::from(&socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket());
     prepare(&socket, address);
     let channel = Channel::new(here.core(), socket, address, here.zero_copy_bytes());
-    let client = here.clients().enter(channel.socket(), address, here.handshake_deadline());
+    let client = here.clients().enter(channel.socket(), Protocol::Nbd, address, here.handshake_deadline());
     match negotiate::negotiate(&here, channel, address).await {
         Ok(Some(Negotiated { channel, leftover, agreed, entry })) => {
             let session = Session { agreed, uuid: entry.settings.uuid, leftover };
@@ -70,7 +71,7 @@ pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let address =
         SockRef::from(&parts.socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket());
     let channel = Channel::new(here.core(), parts.socket, address, here.zero_copy_bytes()).resume(parts.tls);
-    let client = here.clients().enter(channel.socket(), address, None);
+    let client = here.clients().enter(channel.socket(), Protocol::Nbd, address, None);
     transmit(&here, client, channel, session).await;
     drop(place);
 }
@@ -104,13 +105,13 @@ fn hand_over(
     place: Place,
 ) {
     match channel.into_parts() {
-        Ok(parts) => here.tell(core, Ask::Adopt(Box::new(Handover { parts, session, place }))),
+        Ok(parts) => here.tell(core, Ask::Adopt(Adopted::Nbd(Box::new(Handover { parts, session, place })))),
         Err(fault) => here.clients().dropped(DropReason::Resources, address, &fault),
     }
 }
 
 /// No waiting for more to send, and a word from the kernel when the client's machine is gone.
-fn prepare(socket: &OwnedFd, address: Option<SocketAddr>) {
+pub fn prepare(socket: &OwnedFd, address: Option<SocketAddr>) {
     if address.is_some() {
         let fd = socket.as_fd();
         let socket = SockRef::from(&fd);

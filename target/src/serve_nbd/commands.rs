@@ -66,7 +66,7 @@ async fn serve_one(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
         Command::Write => write::start(connection, incoming, job).await?,
         Command::BlockStatus if job.request.flags.contains(CommandFlags::PAYLOAD_LEN) => {
             let payload_bytes = job.request.length as usize;
-            let payload = incoming.payload(connection.budget.buffer(payload_bytes).await).await?;
+            let payload = incoming.payload(connection.budget.buffer(payload_bytes).await, 0).await?;
             connection.admit(0).await;
             selected_block_status(connection, job, payload.bytes());
         }

@@ -47,7 +47,7 @@ impl Connection {
         agreed: Agreed,
     ) -> Rc<Connection> {
         let outbox = Rc::<Outbox>::default();
-        client.serves(volume.settings().uuid, &outbox);
+        client.serves(vec![volume.settings().uuid], &outbox);
         volume.attach_client();
         Rc::new(Connection {
             limits: agreed.limits(DRAIN_BYTES_MAX),
@@ -98,7 +98,15 @@ impl Connection {
 
     pub fn receipt(&self, job: &Job, ok: bool, held_bytes: usize, ends_request: bool) -> Receipt {
         let bytes = if ends_request { job.request.length } else { 0 };
-        Receipt { operation: job.operation, bytes, ok, arrived: job.arrived, held_bytes, ends_request }
+        Receipt {
+            operation: job.operation,
+            bytes,
+            ok,
+            arrived: job.arrived,
+            held_bytes,
+            ends_request,
+            unit: None,
+        }
     }
 
     /// Books what has been sent.

@@ -107,7 +107,7 @@ async fn receive(connection: &Connection, incoming: &mut Incoming<'_>, len: usiz
     }
     let buffer = connection.budget.buffer(len).await;
     connection.client.awaits_payload(Some(connection.here.core().turn_started()));
-    let payload = incoming.payload(buffer).await;
+    let payload = incoming.payload(buffer, 0).await;
     connection.client.awaits_payload(None);
     Ok(payload?.into_view(0, len))
 }
