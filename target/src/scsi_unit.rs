@@ -146,6 +146,12 @@ impl LogicalUnit {
         &self.volume
     }
 
+    /// Bytes of a logical block.
+    #[inline]
+    pub fn block_bytes(&self) -> u32 {
+        self.scsi.borrow().geometry().block_bytes
+    }
+
     /// A session begins. `tasks` hears of tasks that others have cleared.
     pub fn attach(&self, nexus: Nexus, tasks: Weak<dyn NexusTasks>) {
         self.scsi.borrow_mut().attach(nexus.id, nexus.initiator.clone(), nexus.target.clone());
