@@ -3,6 +3,7 @@
 //! Cores keep plain counters; a scrape copies them and renders them here. Its one rule: base units,
 //! `_total` on counters, and names that do not change.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use hdrhistogram::Histogram;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use uuid::Uuid;
 
+use crate::settings::Protocol;
 use crate::snapshot::{CoreSnapshot, OperationCounters, VolumeSnapshot};
 
 /// The content type of `text`.
@@ -38,6 +40,8 @@ pub struct Scrape {
     pub uptime_seconds: f64,
     /// Volumes that should be served and are not.
     pub unavailable: Vec<String>,
+    /// iSCSI sessions of each target.
+    pub sessions: BTreeMap<String, u64>,
     /// Its cores' counters.
     pub cores: Vec<CoreSnapshot>,
 }
@@ -84,6 +88,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_node(&mut encoder)?;
         self.encode_cores(&mut encoder)?;
+        self.encode_clients(&mut encoder)?;
         self.encode_volumes(&mut encoder)?;
         self.encode_operations(&mut encoder)
     }
@@ -144,6 +149,21 @@ impl Scrape {
             for (reason, dropped) in &core.dropped {
                 count(&mut family, &[("cpu", &core.cpu.to_string()), ("reason", reason)], *dropped)?;
             }
+        }
+        Ok(())
+    }
+
+    fn encode_clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor("clients", "Clients now", None, MetricType::Gauge)?;
+        for protocol in [Protocol::Nbd, Protocol::Iscsi] {
+            let clients = self.cores.iter().flat_map(|core| &core.clients);
+            let number = clients.filter(|client| client.protocol == protocol).count();
+            gauge(&mut family, &[("protocol", protocol.name())], number as u64)?;
+        }
+        let help = "iSCSI sessions of the target";
+        let mut family = encoder.encode_descriptor("iscsi_sessions", help, None, MetricType::Gauge)?;
+        for (target, sessions) in &self.sessions {
+            gauge(&mut family, &[("target", target.as_str())], *sessions)?;
         }
         Ok(())
     }
@@ -292,6 +312,7 @@ mod tests {
             uuid: Uuid::nil(),
             uptime_seconds: 1.5,
             unavailable: vec!["gone".into()],
+            sessions: BTreeMap::from([("iqn.2026-11.io.ringsan:a".into(), 2)]),
             cores: vec![core],
         }
     }
@@ -304,6 +325,8 @@ mod tests {
             "ringsan_core_system_calls_total{cpu=\"1\"} 7",
             "ringsan_core_arena_used_bytes{cpu=\"1\"} 4096.0",
             "ringsan_clients_dropped_total{cpu=\"1\",reason=\"limit\"} 3",
+            "ringsan_clients{protocol=\"nbd\"} 0.0",
+            "ringsan_iscsi_sessions{target=\"iqn.2026-11.io.ringsan:a\"} 2.0",
             "ringsan_volume_size_bytes{volume=\"a\\\"b\"} 1073741824.0",
             "ringsan_volume_up{volume=\"gone\"} 0.0",
             "ringsan_volume_requests_total{volume=\"a\\\"b\",operation=\"read\"} 4",

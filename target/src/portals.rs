@@ -17,12 +17,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::values::portal_text;
 use crate::fault::{Fault, Kind};
-use crate::settings::Portal;
+use crate::settings::{Portal, Protocol};
 
 const BACKLOG: i32 = 1024;
 
 /// A portal with its listening socket.
 pub struct Bound {
+    /// What it serves.
+    pub protocol: Protocol,
     /// Which.
     pub portal: Portal,
     /// The address that clients know it by.
@@ -43,12 +45,13 @@ impl Drop for SocketFile {
 }
 
 /// Binds `portal`; `others` are the node's other portals.
-pub fn bind(portal: &Portal, others: &[Portal]) -> Result<Bound, Fault> {
+pub fn bind(protocol: Protocol, portal: &Portal, others: &[Portal]) -> Result<Bound, Fault> {
+    let unusable = |error| in_use(protocol, portal, error);
     let (listener, file) = match portal {
-        Portal::Tcp(address) => (bind_tcp(*address, others).map_err(|error| in_use(portal, error))?, None),
+        Portal::Tcp(address) => (bind_tcp(*address, others).map_err(unusable)?, None),
         Portal::Unix(path) => {
             clear_stale(path)?;
-            let listener = bind_unix(path).map_err(|error| in_use(portal, error))?;
+            let listener = bind_unix(path).map_err(unusable)?;
             (listener, Some(SocketFile(path.clone())))
         }
         Portal::Inherited(_) => {
@@ -56,7 +59,7 @@ pub fn bind(portal: &Portal, others: &[Portal]) -> Result<Bound, Fault> {
         }
     };
     let address = local_address(&listener).unwrap_or_else(|| portal_text(portal));
-    Ok(Bound { portal: portal.clone(), address, listener, file })
+    Ok(Bound { protocol, portal: portal.clone(), address, listener, file })
 }
 
 /// Binds the admin API's address.
@@ -73,11 +76,19 @@ pub fn bind_admin(address: SocketAddr) -> Result<TcpListener, Fault> {
     })
 }
 
-/// The listening sockets that systemd handed over (LISTEN_FDS).
+/// The listening sockets that systemd handed over (LISTEN_FDS): those named `iscsi` (FileDescriptorName=)
+/// serve iSCSI, all others NBD.
 pub fn inherited() -> Result<Vec<Bound>, Fault> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let protocols = names.split(':').map(|name| match name {
+        "iscsi" => Protocol::Iscsi,
+        _ => Protocol::Nbd,
+    });
+    let mut protocols = protocols.chain(std::iter::repeat(Protocol::Nbd));
     let mut sockets = ListenFd::from_env();
     let mut bound = Vec::new();
     for index in 0..sockets.len() {
+        let protocol = protocols.next().expect("it repeats without end");
         let number = 3 + index as i32;
         let refused = |error: io::Error| {
             let context = format!(
@@ -94,7 +105,7 @@ pub fn inherited() -> Result<Vec<Bound>, Fault> {
             return Err(refused(io::Error::other("it does not listen")));
         }
         let address = local_address(&listener).unwrap_or_else(|| portal_text(&Portal::Inherited(number)));
-        bound.push(Bound { portal: Portal::Inherited(number), address, listener, file: None });
+        bound.push(Bound { protocol, portal: Portal::Inherited(number), address, listener, file: None });
     }
     Ok(bound)
 }
@@ -144,8 +155,11 @@ fn clear_stale(path: &Path) -> Result<(), Fault> {
     }
 }
 
-fn in_use(portal: &Portal, error: io::Error) -> Fault {
+fn in_use(protocol: Protocol, portal: &Portal, error: io::Error) -> Fault {
     let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse if protocol == Protocol::Iscsi => {
+            "stop what listens there, or choose another with --iscsi"
+        }
         io::ErrorKind::AddrInUse => "stop what listens there, or choose another with --nbd",
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address; see `ip address`",
         io::ErrorKind::PermissionDenied => "choose a port from 1024, or a folder that may be written",
@@ -163,7 +177,7 @@ mod tests {
     fn a_busy_port_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = taken.local_addr().expect("address");
-        let error = bind(&Portal::Tcp(address), &[]).err().expect("refused");
+        let error = bind(Protocol::Nbd, &Portal::Tcp(address), &[]).err().expect("refused");
         assert_eq!(error.kind(), Kind::Conflict);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
@@ -173,8 +187,8 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("address").port();
         let v4 = Portal::Tcp((Ipv4Addr::UNSPECIFIED, free).into());
         let v6 = Portal::Tcp((Ipv6Addr::UNSPECIFIED, free).into());
-        let _first = bind(&v4, std::slice::from_ref(&v6)).expect("v4");
-        let _second = bind(&v6, std::slice::from_ref(&v4)).expect("v6");
+        let _first = bind(Protocol::Nbd, &v4, std::slice::from_ref(&v6)).expect("v4");
+        let _second = bind(Protocol::Nbd, &v6, std::slice::from_ref(&v4)).expect("v6");
     }
 
     #[test]
@@ -183,12 +197,14 @@ mod tests {
         let path = directory.path().join("nbd.sock");
         let portal = Portal::Unix(path.clone());
         drop(UnixListener::bind(&path).expect("bound"));
-        let bound = bind(&portal, &[]).expect("the stale file is replaced");
-        assert_eq!(bind(&portal, &[]).err().expect("in use").kind(), Kind::Conflict);
+        let bound = bind(Protocol::Nbd, &portal, &[]).expect("the stale file is replaced");
+        assert_eq!(bind(Protocol::Nbd, &portal, &[]).err().expect("in use").kind(), Kind::Conflict);
         drop(bound);
         assert!(!path.exists());
         fs::write(&path, "data").expect("written");
-        assert!(bind(&portal, &[]).err().expect("refused").to_string().contains("not a socket"));
+        assert!(
+            bind(Protocol::Nbd, &portal, &[]).err().expect("refused").to_string().contains("not a socket")
+        );
         assert!(path.exists());
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use uuid::Uuid;
 
-pub use iscsi::{ISCSI_PORT, IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget};
+pub use iscsi::{IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget};
 
 /// Where the bytes of a volume lie.
 #[derive(Clone, Debug, PartialEq, Eq)]

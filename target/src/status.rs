@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::VolumeFacts;
+use crate::settings::Protocol;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Status {
     pub cores: Vec<CoreStatus>,
     /// Its volumes.
     pub volumes: Vec<VolumeStatus>,
+    /// What it is to iSCSI initiators.
+    pub iscsi: IscsiStatus,
     /// Its clients.
     pub clients: Vec<ClientStatus>,
     /// Clients turned away or dropped since the start, by reason.
@@ -53,8 +56,8 @@ pub struct NodeStatus {
 pub struct PortalStatus {
     /// `127.0.0.1:10809`, `unix:/run/ringsan/nbd.sock`.
     pub address: String,
-    /// `nbd`.
-    pub protocol: String,
+    /// What it serves.
+    pub protocol: Protocol,
     /// The service manager handed it over.
     pub inherited: bool,
 }
@@ -151,14 +154,100 @@ pub struct Latency {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ClientStatus {
+    pub protocol: Protocol,
     /// Its address; `None` on a unix socket.
     pub address: Option<SocketAddr>,
-    /// Empty while it negotiates.
+    /// Empty while it negotiates, and for iSCSI, whose session names its logical units.
     pub volume: String,
     pub cpu: usize,
     pub tls: bool,
     pub requests_inflight: usize,
     pub requests: u64,
+    /// Its iSCSI session, once it has logged in.
+    pub session: Option<SessionStatus>,
+}
+
+/// The iSCSI front.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IscsiStatus {
+    /// Why nobody listens, when the default portal is taken.
+    pub unavailable: Option<String>,
+    /// What SendTargets tells instead of the portals.
+    pub advertised: Vec<String>,
+    /// `none`, `chap` or `mutual_chap`.
+    pub discovery_authentication: String,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// One target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TargetStatus {
+    pub name: String,
+    pub alias: String,
+    /// `none`, `chap` or `mutual_chap`.
+    pub authentication: String,
+    /// Those that may log in; empty for all.
+    pub initiators: Vec<String>,
+    /// Networks that each must contain an initiator's address; empty for all.
+    pub allow: Vec<Vec<String>>,
+    /// The CPU of the core where its sessions live.
+    pub cpu: usize,
+    pub sessions: usize,
+    pub luns: Vec<LunStatus>,
+}
+
+/// One logical unit of a target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct LunStatus {
+    pub lun: u16,
+    pub volume: String,
+    pub read_only: bool,
+    pub removable: bool,
+    pub block_bytes: u32,
+    /// Over all sessions that are there now.
+    #[serde(flatten)]
+    pub traffic: LunTraffic,
+}
+
+/// What was done with a logical unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct LunTraffic {
+    pub commands: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub commands_per_second: Option<f64>,
+    pub read_bytes_per_second: Option<f64>,
+    pub written_bytes_per_second: Option<f64>,
+}
+
+/// One iSCSI session; it has one connection, whose client this is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SessionStatus {
+    pub initiator: String,
+    pub initiator_alias: String,
+    /// Empty for a discovery session.
+    pub target: String,
+    pub tsih: u16,
+    pub isid: String,
+    /// `None` when no proof was asked for.
+    pub chap_user: Option<String>,
+    /// The keys as agreed.
+    pub negotiated: BTreeMap<String, String>,
+    pub luns: Vec<SessionLunStatus>,
+}
+
+/// One logical unit, as one session uses it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SessionLunStatus {
+    pub lun: u16,
+    #[serde(flatten)]
+    pub traffic: LunTraffic,
 }
 
 /// `PATCH /v1/volumes/{name}`

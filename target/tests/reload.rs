@@ -12,7 +12,8 @@ struct Configured {
 }
 
 fn text(nbd: &str, volumes: &str) -> String {
-    format!("[node]\nadmin = \"127.0.0.1:0\"\ndata_dir = \"data\"\n[nbd]\n{nbd}\n{volumes}")
+    let node = "[node]\nadmin = \"127.0.0.1:0\"\ndata_dir = \"data\"";
+    format!("{node}\n[nbd]\n{nbd}\n{volumes}\n[iscsi]\nportals = \"off\"\n")
 }
 
 fn volume(name: &str, rest: &str) -> String {

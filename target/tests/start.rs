@@ -111,7 +111,7 @@ fn sockets_that_were_handed_over_are_served() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("address");
     let mut command = Command::new("sh");
-    let serve = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve --admin off --volume a=memory,size=1M";
+    let serve = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve --no-iscsi --admin off --volume a=memory,size=1M";
     command.args(["-c", serve, env!("CARGO_BIN_EXE_ringsan")]).current_dir(folder.path());
     command.stdin(OwnedFd::from(listener));
     let node = Node::spawn(command);
@@ -130,7 +130,8 @@ fn the_service_manager_is_told_of_start_reload_and_stop() {
         let length = manager.recv(&mut message).expect("told");
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let mut command = folder.command(&["serve", "--nbd", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut command =
+        folder.command(&["serve", "--nbd", "127.0.0.1:0", "--no-iscsi", "--admin", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &path);
     let node = Node::spawn(command);
     assert_eq!(told(), "READY=1\n");

@@ -41,7 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve volumes until SIGTERM; without arguments a 1 GiB volume `disk0` on 127.0.0.1:10809
+    /// Serve volumes until SIGTERM; without arguments a 1 GiB volume `disk0`, by NBD and iSCSI on 127.0.0.1
     Serve(Box<serve::ServeArgs>),
     /// Read a configuration and tell every mistake in it; starts and makes nothing
     Check(reload::CheckArgs),

@@ -16,7 +16,8 @@ use crate::config::mistake::{At, Origin, Slot};
 use crate::config::resolve::keep_off;
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::values::{
-    parse_admin, parse_count, parse_cpus, parse_poll, parse_portal, parse_size_or_off, parse_tls_mode,
+    parse_admin, parse_advertised, parse_count, parse_cpus, parse_iscsi_portal, parse_poll, parse_portal,
+    parse_size_or_off, parse_tls_mode,
 };
 use crate::config::volume::{VolumeDraft, checked_name};
 use crate::config::{self, Config};
@@ -42,6 +43,15 @@ pub struct ServeArgs {
     /// Serve NBD here: ADDRESS:PORT or unix:PATH; repeatable [default: 127.0.0.1:10809]
     #[arg(long = "nbd", value_name = "PORTAL", value_parser = parse_portal)]
     portals: Vec<Portal>,
+    /// Serve iSCSI here, ADDRESS[:PORT]; repeatable [default: 127.0.0.1:3260, unless it is taken]
+    #[arg(long = "iscsi", value_name = "PORTAL", value_parser = parse_iscsi_portal, conflicts_with = "no_iscsi")]
+    iscsi_portals: Vec<Portal>,
+    /// Do not serve iSCSI
+    #[arg(long)]
+    no_iscsi: bool,
+    /// What iSCSI discovery tells instead of the portal's address, for clients behind translation; repeatable
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_advertised)]
+    iscsi_advertise: Vec<String>,
     /// Serve the admin API here, or `off` [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_admin)]
     admin: Option<AdminAddress>,
@@ -145,6 +155,11 @@ impl ServeArgs {
         draft.volumes.extend(self.volumes);
         let portals = Some(self.portals).filter(|portals| !portals.is_empty());
         set(&mut draft.nbd.portals, portals, "--nbd");
+        let portals = Some(self.iscsi_portals).filter(|portals| !portals.is_empty());
+        set(&mut draft.iscsi.portals, portals.map(Some), "--iscsi");
+        set(&mut draft.iscsi.portals, self.no_iscsi.then_some(None), "--no-iscsi");
+        let advertise = Some(self.iscsi_advertise).filter(|addresses| !addresses.is_empty());
+        set(&mut draft.iscsi.advertise, advertise, "--iscsi-advertise");
         set(&mut draft.node.admin, self.admin, "--admin");
         set(&mut draft.node.admin_token_file, self.admin_token_file, "--admin-token-file");
         set(&mut draft.node.name, self.name, "--name");

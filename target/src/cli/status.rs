@@ -1,5 +1,7 @@
 //! `ringsan status`: what the target does now, short enough to read.
 
+mod iscsi;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +10,7 @@ use super::client::ClientArgs;
 use super::table::Table;
 use super::{Failure, print};
 use crate::config::units::{duration_text, parse_duration, size_rounded};
+use crate::settings::Protocol;
 use crate::status::{Status, VolumeStatus};
 
 /// The flags of `status`.
@@ -35,23 +38,37 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn text(status: &Status) -> String {
-    let sections =
-        [head(status), volumes(&status.volumes), operations(status), cores(status), remarks(status)];
+    let sections = [
+        head(status),
+        volumes(&status.volumes),
+        operations(status),
+        iscsi::targets(status),
+        iscsi::sessions(status),
+        cores(status),
+        remarks(status),
+    ];
     let sections: Vec<_> = sections.into_iter().filter(|section| !section.is_empty()).collect();
     sections.join("\n")
 }
 
 fn head(status: &Status) -> String {
     let node = &status.node;
-    let portals: Vec<_> = status.portals.iter().map(|portal| portal.address.as_str()).collect();
+    let portals = |protocol| {
+        let portals = status.portals.iter().filter(|portal| portal.protocol == protocol);
+        portals.map(|portal| portal.address.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let iscsi = match portals(Protocol::Iscsi) {
+        none if none.is_empty() => "off".to_owned(),
+        portals => format!("on {portals}"),
+    };
     let verified = if status.tls.client_ca.is_some() { " with client certificates" } else { "" };
     format!(
-        "ringsan {} on {}, up {}, process {}\nNBD on {}; TLS {}{verified}; {}\n",
+        "ringsan {} on {}, up {}, process {}\nNBD on {}; TLS {}{verified}\niSCSI {iscsi}\n{}\n",
         node.version,
         node.name,
         time_text(node.uptime_seconds),
         node.process,
-        portals.join(", "),
+        portals(Protocol::Nbd),
         status.tls.mode,
         counted(status.clients.len(), "client"),
     )
@@ -133,6 +150,9 @@ fn cores(status: &Status) -> String {
 /// What an operator should know and no table has room for.
 fn remarks(status: &Status) -> String {
     let mut text = String::new();
+    if let Some(reason) = &status.iscsi.unavailable {
+        text += &format!("iSCSI is off: {reason}; `ringsan reload` tries again\n");
+    }
     for volume in &status.volumes {
         if let Some(reason) = &volume.unavailable {
             text += &format!("volume {} is not served: {reason}\n", volume.name);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::iscsi::draft::IscsiDraft;
 use super::mistake::{Mistake, Slot, Wrong};
 use super::section::{Section, Source, boolean, count, list_of, size, table_of, text, text_as};
 use super::units::{parse_duration, parse_size};
@@ -23,6 +24,7 @@ pub struct Draft {
     pub node: NodeDraft,
     pub cores: CoresDraft,
     pub nbd: NbdDraft,
+    pub iscsi: IscsiDraft,
     pub volumes: Vec<VolumeDraft>,
 }
 
@@ -93,9 +95,10 @@ impl Draft {
                 self.read_volumes(source, value.get_ref(), offset, mistakes);
                 continue;
             }
+            let is_section = matches!(name, "node" | "cores" | "nbd" | "iscsi");
             let table = match table_of(name, value) {
-                Ok(table) if matches!(name, "node" | "cores" | "nbd") => table,
-                Err(wrong) if matches!(name, "node" | "cores" | "nbd") => {
+                Ok(table) if is_section => table,
+                Err(wrong) if is_section => {
                     mistakes.push(source.mistake(offset, wrong));
                     continue;
                 }
@@ -108,6 +111,7 @@ impl Draft {
             match name {
                 "node" => self.node.read(Section::new(source, "[node]", table, mistakes)),
                 "cores" => self.cores.read(Section::new(source, "[cores]", table, mistakes)),
+                "iscsi" => self.iscsi.read(Section::new(source, "[iscsi]", table, mistakes)),
                 _ => self.nbd.read(Section::new(source, "[nbd]", table, mistakes)),
             }
         }
@@ -141,7 +145,7 @@ impl Draft {
     }
 }
 
-const SECTIONS: &str = "known are [node], [cores], [nbd] and [[volume]]";
+const SECTIONS: &str = "known are [node], [cores], [nbd], [iscsi] and [[volume]]";
 
 impl NodeDraft {
     fn read(&mut self, mut section: Section<'_>) {

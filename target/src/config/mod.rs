@@ -5,6 +5,7 @@
 //! mistake at once.
 
 pub mod draft;
+pub mod iscsi;
 pub mod mistake;
 pub mod resolve;
 pub mod section;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use crate::settings::{CoreSettings, NbdSettings, Portal};
 use draft::Draft;
+use iscsi::{IscsiConfig, secret};
 use mistake::{At, Mistake, Origin, Wrong};
 use resolve::Defaults;
 use section::Source;
@@ -38,7 +40,7 @@ pub struct Config {
     pub node: NodeConfig,
     /// Its cores.
     pub cores: CoreSettings,
-    /// Where it listens; `None` when nothing was said.
+    /// Where it listens for NBD; `None` when nothing was said.
     pub portals: Option<Vec<At<Portal>>>,
     /// What holds for its clients.
     pub nbd: NbdSettings,
@@ -46,6 +48,8 @@ pub struct Config {
     pub tls_files: Option<TlsFiles>,
     /// Changes when the certificates do.
     pub tls_fingerprint: Vec<u8>,
+    /// The iSCSI front.
+    pub iscsi: IscsiConfig,
     /// The declared volumes.
     pub volumes: Vec<Declaration>,
 }
@@ -123,8 +127,8 @@ fn read_sources(file: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Vec<Source>
     }
     let mut sources = Vec::new();
     for path in paths {
-        match fs::read_to_string(&path) {
-            Ok(text) => sources.push(Source { path: path.into(), text }),
+        match read_source(&path) {
+            Ok(source) => sources.push(source),
             Err(error) => {
                 let wrong = Wrong::new(
                     format!("the file cannot be read: {error}"),
@@ -135,6 +139,12 @@ fn read_sources(file: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Vec<Source>
         }
     }
     sources
+}
+
+fn read_source(path: &Path) -> std::io::Result<Source> {
+    let text = fs::read_to_string(path)?;
+    let open_to_others = secret::open_to_others(&fs::metadata(path)?);
+    Ok(Source { path: path.into(), text, open_to_others })
 }
 
 fn snippets(folder: &Path) -> Result<Vec<PathBuf>, Wrong> {

@@ -11,10 +11,10 @@ use super::draft::{CoresDraft, Draft, NbdDraft, NodeDraft};
 use super::mistake::{At, Mistake, Origin, Slot, Wrong};
 use super::tls::TlsFiles;
 use super::token::Token;
-use super::values::{ADMIN_PORT, NBD_PORT};
+use super::values::{ADMIN_PORT, ISCSI_PORT, NBD_PORT, portal_text};
 use super::volume::{Declaration, VolumeDraft};
 use super::{AdminConfig, Config, NodeConfig};
-use crate::settings::{CoreSettings, NbdSettings, Portal, TlsMode};
+use crate::settings::{CoreSettings, NbdSettings, Portal, Protocol, TlsMode};
 use reactor::uring::FEATURES;
 
 /// Folders that a node uses when none is named.
@@ -40,13 +40,14 @@ pub fn resolve_into(mut draft: Draft, defaults: &Defaults, mistakes: &mut Vec<Mi
     }
     let node = resolve_node(draft.node, defaults, mistakes);
     let cores = resolve_cores(draft.cores, mistakes);
-    let portals = resolve_portals(draft.nbd.portals.take(), mistakes);
-    check_admin_apart(&node, portals.as_deref().unwrap_or_default(), mistakes);
+    let portals = resolve_portals(draft.nbd.portals.take(), Protocol::Nbd, mistakes);
+    let iscsi = super::iscsi::resolve(draft.iscsi, mistakes);
+    check_apart(&node, [&portals, &iscsi.portals], mistakes);
     let volumes = resolve_volumes(draft.volumes, &node.data_dir, mistakes);
     check_default_export(&draft.nbd.default_export, mistakes);
     let (nbd, tls_files) = resolve_nbd(draft.nbd, mistakes);
     let tls_fingerprint = tls_files.as_ref().map(TlsFiles::fingerprint).unwrap_or_default();
-    Config { files: Vec::new(), node, cores, portals, nbd, tls_files, tls_fingerprint, volumes }
+    Config { files: Vec::new(), node, cores, portals, nbd, tls_files, tls_fingerprint, iscsi, volumes }
 }
 
 fn resolve_node(draft: NodeDraft, defaults: &Defaults, mistakes: &mut Vec<Mistake>) -> NodeConfig {
@@ -115,16 +116,21 @@ fn resolve_cores(draft: CoresDraft, mistakes: &mut Vec<Mistake>) -> CoreSettings
     }
 }
 
-fn resolve_portals(portals: Slot<Vec<Portal>>, mistakes: &mut Vec<Mistake>) -> Option<Vec<At<Portal>>> {
+/// The portals of one protocol, each named once.
+pub fn resolve_portals(
+    portals: Slot<Vec<Portal>>,
+    protocol: Protocol,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Vec<At<Portal>>> {
     let portals = portals?;
     if portals.value.is_empty() {
-        let wrong =
-            Wrong::new("no portal is named", "name one, or leave the setting out for 127.0.0.1:10809");
-        mistakes.push(wrong.at(&portals.origin));
+        let default = portal_text(&default_portal(protocol).value);
+        let remedy = format!("name one, or leave the setting out for {default}");
+        mistakes.push(Wrong::new("no portal is named", remedy).at(&portals.origin));
     }
     for (index, portal) in portals.value.iter().enumerate() {
         if portals.value[..index].contains(portal) {
-            let cause = format!("the portal {} is named twice", super::values::portal_text(portal));
+            let cause = format!("the portal {} is named twice", portal_text(portal));
             mistakes.push(Wrong::new(cause, "name it once").at(&portals.origin));
         }
     }
@@ -132,17 +138,30 @@ fn resolve_portals(portals: Slot<Vec<Portal>>, mistakes: &mut Vec<Mistake>) -> O
     Some(portals.value.into_iter().map(|portal| At::new(portal, origin.clone())).collect())
 }
 
-fn check_admin_apart(node: &NodeConfig, portals: &[At<Portal>], mistakes: &mut Vec<Mistake>) {
-    let Some(admin) = node.admin.as_ref().filter(|admin| admin.address.port() != 0) else { return };
-    if let Some(portal) = portals.iter().find(|portal| portal.value == Portal::Tcp(admin.address)) {
-        let cause = format!("the portal {} is the admin address too", admin.address);
-        mistakes.push(Wrong::new(cause, "give one of them another port").at(&portal.origin));
+/// One address, one service; port 0 is another one each time.
+fn check_apart(node: &NodeConfig, portals: [&Option<Vec<At<Portal>>>; 2], mistakes: &mut Vec<Mistake>) {
+    let [nbd, iscsi] = portals.map(|portals| portals.as_deref().unwrap_or_default());
+    let mut apart = |portals: &[At<Portal>], taken: &Portal, what: &str| {
+        let is_fixed = !matches!(taken, Portal::Tcp(address) if address.port() == 0);
+        if let Some(portal) = portals.iter().find(|portal| is_fixed && portal.value == *taken) {
+            let cause = format!("the portal {} is {what} too", portal_text(taken));
+            mistakes.push(Wrong::new(cause, "give one of them another port").at(&portal.origin));
+        }
+    };
+    for portals in [nbd, iscsi] {
+        let admin = node.admin.as_ref().map(|admin| Portal::Tcp(admin.address));
+        admin.into_iter().for_each(|admin| apart(portals, &admin, "the admin address"));
     }
+    nbd.iter().for_each(|portal| apart(iscsi, &portal.value, "an NBD portal"));
 }
 
-/// The portal of a node that names none and is handed none.
-pub fn default_portal() -> At<Portal> {
-    At::new(Portal::Tcp(SocketAddr::from(([127, 0, 0, 1], NBD_PORT))), Origin::Default)
+/// The portal of a node that names none of `protocol` and is handed none.
+pub fn default_portal(protocol: Protocol) -> At<Portal> {
+    let port = match protocol {
+        Protocol::Nbd => NBD_PORT,
+        Protocol::Iscsi => ISCSI_PORT,
+    };
+    At::new(Portal::Tcp(SocketAddr::from(([127, 0, 0, 1], port))), Origin::Default)
 }
 
 fn resolve_volumes(
@@ -253,7 +272,14 @@ fn tls_files(draft: &NbdDraft, mistakes: &mut Vec<Mistake>) -> Slot<TlsFiles> {
     }
 }
 
-fn bounded(key: &str, slot: Slot<u64>, default: u64, range: (u64, u64), mistakes: &mut Vec<Mistake>) -> u64 {
+/// The number, which must be within `range`.
+pub fn bounded(
+    key: &str,
+    slot: Slot<u64>,
+    default: u64,
+    range: (u64, u64),
+    mistakes: &mut Vec<Mistake>,
+) -> u64 {
     let Some(at) = slot else { return default };
     if !(range.0..=range.1).contains(&at.value) {
         let cause = format!("`{key}` is {}, out of bounds", at.value);
@@ -262,7 +288,13 @@ fn bounded(key: &str, slot: Slot<u64>, default: u64, range: (u64, u64), mistakes
     at.value
 }
 
-fn bounded_time(key: &str, slot: Slot<Duration>, default: Duration, mistakes: &mut Vec<Mistake>) -> Duration {
+/// The duration, which must be one that a person may wait for.
+pub fn bounded_time(
+    key: &str,
+    slot: Slot<Duration>,
+    default: Duration,
+    mistakes: &mut Vec<Mistake>,
+) -> Duration {
     let Some(at) = slot else { return default };
     if at.value < Duration::from_millis(10) || at.value > Duration::from_secs(24 * 3600) {
         let cause = format!("`{key}` is {}, out of bounds", super::units::duration_text(at.value));

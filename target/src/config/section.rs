@@ -17,6 +17,8 @@ pub struct Source {
     pub path: Arc<Path>,
     /// Its text.
     pub text: String,
+    /// Its mode, when others than its owner can do something with it.
+    pub open_to_others: Option<u32>,
 }
 
 impl Source {
@@ -91,8 +93,75 @@ impl<'a> Section<'a> {
         });
     }
 
+    /// The tables in the list `key`, each of them read, and finished, by `read`; people call one of them `name`.
+    pub fn read_tables<T>(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        slot: &mut Slot<Vec<T>>,
+        read: impl Fn(&mut Section<'_>, Origin) -> T,
+    ) {
+        let Some(value) = self.table.get(key) else { return self.known.push(key) };
+        let mut tables = Vec::new();
+        for member in value.get_ref().as_array().into_iter().flatten() {
+            tables.extend(self.read_member(name, member, &read));
+        }
+        self.read(key, slot, |value| match value {
+            DeValue::Array(_) => Ok(tables),
+            other => Err(Wrong::new(format!("it is {}", kind_of(other)), "write a list of tables, [{ … }]")),
+        });
+    }
+
+    /// The one table at `key`.
+    pub fn read_table<T>(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        slot: &mut Slot<T>,
+        read: impl Fn(&mut Section<'_>, Origin) -> T,
+    ) {
+        let Some(value) = self.table.get(key) else { return self.known.push(key) };
+        let table = self.read_member(name, value, &read);
+        match table {
+            Some(table) => self.read(key, slot, |_| Ok(table)),
+            None => self.known.push(key),
+        }
+    }
+
+    fn read_member<T>(
+        &mut self,
+        name: &'static str,
+        member: &Spanned<DeValue<'_>>,
+        read: &impl Fn(&mut Section<'_>, Origin) -> T,
+    ) -> Option<T> {
+        let origin = self.source.origin(member.span().start);
+        let Some(table) = member.get_ref().as_table() else {
+            let cause = format!("{name} is {}", kind_of(member.get_ref()));
+            self.mistakes.push(Wrong::new(cause, "write a table, { … }").at(&origin));
+            return None;
+        };
+        let mut section = Section::new(self.source, name, table, self.mistakes);
+        Some(read(&mut section, origin))
+    }
+
+    /// How many mistakes there are by now: more later means that what lies between is flawed.
+    pub fn mistakes_so_far(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// A secret at `origin` is a mistake in a file that others can read; said once a file.
+    pub fn refuse_if_others_read(&mut self, origin: &Origin) {
+        let Some(mode) = self.source.open_to_others else { return };
+        let shown = self.source.path.display();
+        let cause = format!("{shown} holds a secret and can be read by others (mode {mode:03o})");
+        if !self.mistakes.iter().any(|mistake| mistake.cause == cause) {
+            let remedy = format!("run: chmod 600 {shown}, or move the secret to a secret_file");
+            self.mistakes.push(Wrong::new(cause, remedy).on_machine().at(origin));
+        }
+    }
+
     /// Reports the keys that nobody asked for.
-    pub fn finish(self) {
+    pub fn finish(&mut self) {
         for (key, _) in self.table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) {
             let cause = format!("{} has no setting `{}`", self.name, key.get_ref());
             let wrong = Wrong::new(cause, format!("known are {}", self.known.join(", ")));

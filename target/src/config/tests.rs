@@ -1,10 +1,11 @@
 //! Whole configurations: files, folders of snippets, flags, and every mistake at once.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::settings::{Poll, TlsMode};
+use crate::settings::{IscsiAuthentication, Poll, TlsMode};
 
 struct Folder(tempfile::TempDir);
 
@@ -17,6 +18,7 @@ impl Folder {
         let path = self.0.path().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folder made");
         fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours alone");
         path
     }
 }
@@ -38,6 +40,10 @@ fn the_example_has_every_setting_and_no_mistake() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/ringsan.toml");
     let text = fs::read_to_string(example).expect("the example is there");
     load_text(&text).map(drop).expect("as shipped");
+    let folder = Folder::new();
+    for name in ["host1.secret", "host2.secret", "san.secret", "discovery.secret"] {
+        folder.file(name, &format!("secret of {name}\n"));
+    }
     let everything: String = text
         .lines()
         .map(|line| {
@@ -47,8 +53,9 @@ fn the_example_has_every_setting_and_no_mistake() {
         .filter(|line| !line.contains("tls_") && !line.contains("token") && !line.contains("host's name"))
         .collect();
     let everything = everything.replace("cpus = [1]", "");
-    let config = load_text(&everything).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    assert_eq!(config.volumes.len(), 1);
+    let config = said(load(Some(&folder.file("ringsan.toml", &everything)), |_| {}), folder.0.path());
+    let config = config.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    assert_eq!((config.volumes.len(), config.iscsi.targets.len()), (1, 1));
 }
 
 #[test]
@@ -59,6 +66,10 @@ fn defaults_are_bounded_and_modest() {
     assert_eq!(config.nbd.tls, TlsMode::Off);
     assert_eq!((config.nbd.connections_max, config.nbd.requests_max), (1024, 128));
     assert_eq!(config.nbd.inflight_bytes_max, 32 << 20);
+    let iscsi = &config.iscsi;
+    assert_eq!((iscsi.settings.connections_max, iscsi.settings.queue_depth), (1024, 128));
+    assert_eq!((iscsi.every_volume, iscsi.block_bytes, iscsi.portals.is_none()), (true, 512, true));
+    assert_eq!(iscsi.authentication, IscsiAuthentication::default());
     assert_eq!(config.node.admin.map(|admin| admin.address.to_string()).as_deref(), Some("127.0.0.1:9810"));
     assert!(config.volumes.is_empty());
     assert_eq!(load(None, |_| {}).expect("no file").volumes[0].name, "disk0");
@@ -175,9 +186,9 @@ fn check_looks_at_the_machine_too_and_makes_nothing() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\[\\[?(node|cores|nbd|volume)\\]?\\]\n|[a-z_]{1,12} = |\"[^\"\n]{0,20}\"|[0-9]{1,24}|[,\\[\\]{}#=.\n\"'é-]){0,40}") {
+    fn no_text_makes_the_reader_panic(text in "(\\[\\[?(node|cores|nbd|iscsi|iscsi.target|iscsi.discovery|iscsi.target.lun|volume)\\]?\\]\n|(users|mutual|lun|target|discovery) = |[a-z_]{1,12} = |\"[^\"\n]{0,20}\"|[0-9]{1,24}|[,\\[\\]{}#=.\n\"'é-]){0,40}") {
         let mut mistakes = Vec::new();
-        let source = Source { path: Path::new("any.toml").into(), text };
+        let source = Source { path: Path::new("any.toml").into(), text, open_to_others: None };
         let mut draft = Draft::default();
         draft.read(&source, &mut mistakes);
         let defaults = Defaults { data_dir: "data".into(), disk0: false };
@@ -191,6 +202,10 @@ proptest::proptest! {
     fn no_flag_makes_its_reader_panic(text in "\\PC{0,60}", number in "[0-9.]{0,40}[a-zA-Z]{0,4}") {
         let _ = volume::VolumeDraft::parse_flag(&text);
         let _ = values::parse_portal(&text);
+        let _ = values::parse_iscsi_portal(&text);
+        let _ = values::parse_advertised(&text);
+        let _ = iscsi::name::parse_target(&text);
+        let _ = iscsi::name::parse_initiator(&text);
         let _ = values::parse_cpus(&text);
         let _ = values::parse_network(&text);
         let _ = units::parse_size(&number);

@@ -9,10 +9,14 @@ use ipnet::IpNet;
 
 use super::mistake::Wrong;
 use super::units::parse_size;
+use wire::iscsi::parameters::DigestPolicy;
+
 use crate::settings::{FileCache, Poll, Portal, TlsMode};
 
 /// The port of NBD (IANA).
 pub const NBD_PORT: u16 = 10809;
+/// The port of iSCSI (IANA).
+pub const ISCSI_PORT: u16 = 3260;
 /// The port of the admin API.
 pub const ADMIN_PORT: u16 = 9810;
 
@@ -38,6 +42,8 @@ const BACKING_KINDS: [(&str, BackingKind); 4] = [
 const CACHES: [(&str, FileCache); 3] =
     [("auto", FileCache::Auto), ("direct", FileCache::Direct), ("buffered", FileCache::Buffered)];
 const POLLS: [(&str, Poll); 3] = [("adaptive", Poll::Adaptive), ("busy", Poll::Busy), ("off", Poll::Off)];
+const DIGESTS: [(&str, DigestPolicy); 3] =
+    [("off", DigestPolicy::Off), ("allowed", DigestPolicy::Allowed), ("required", DigestPolicy::Required)];
 const TLS_MODES: [(&str, TlsMode); 3] =
     [("off", TlsMode::Off), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];
 
@@ -83,6 +89,11 @@ pub fn parse_tls_mode(text: &str) -> Result<TlsMode, Wrong> {
     choice("a TLS mode", &TLS_MODES, text)
 }
 
+/// `off`, `allowed` or `required`.
+pub fn parse_digest(text: &str) -> Result<DigestPolicy, Wrong> {
+    choice("a way to use digests", &DIGESTS, text)
+}
+
 /// `true` or `false`.
 pub fn parse_boolean(text: &str) -> Result<bool, Wrong> {
     choice("a yes or no", &[("true", true), ("false", false)], text)
@@ -99,6 +110,36 @@ pub fn parse_portal(text: &str) -> Result<Portal, Wrong> {
         }
         Some(path) => Ok(Portal::Unix(PathBuf::from(path))),
         None => socket_address("portal", text, NBD_PORT).map(Portal::Tcp),
+    }
+}
+
+/// `0.0.0.0:3260`, `[::]:3260`, or without a port for 3260.
+pub fn parse_iscsi_portal(text: &str) -> Result<Portal, Wrong> {
+    if text.starts_with("unix:") {
+        let cause = format!("`{text}` is a unix socket, and iSCSI is served over TCP");
+        return Err(Wrong::new(cause, format!("write an IP address and a port, as in 0.0.0.0:{ISCSI_PORT}")));
+    }
+    socket_address("portal", text, ISCSI_PORT).map(Portal::Tcp)
+}
+
+/// What SendTargets may tell: an address or a host's name, with a port or for 3260.
+pub fn parse_advertised(text: &str) -> Result<String, Wrong> {
+    if let Ok(address) = socket_address("portal", text, ISCSI_PORT) {
+        return Ok(address.to_string());
+    }
+    let (host, port) =
+        text.split_once(':').map_or((text, Ok(ISCSI_PORT)), |(host, port)| (host, port.parse()));
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match port {
+        Ok(port) if port != 0 && host.len() <= 253 && host.split('.').all(is_label) => {
+            Ok(format!("{host}:{port}"))
+        }
+        _ => {
+            let cause = format!("`{text}` is not an address that clients can be told");
+            Err(Wrong::new(cause, "write a host or an address and a port, as in san.example.org:3260"))
+        }
     }
 }
 
@@ -201,6 +242,27 @@ mod tests {
         assert_eq!(parse_portal("unix:/run/x"), Ok(Portal::Unix("/run/x".into())));
         for wrong in ["", "unix:", "nbd.example:1", "1.2.3.4:99999", &format!("unix:/{}", "a".repeat(107))] {
             assert!(parse_portal(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn iscsi_is_told_and_served_by_tcp_only() {
+        assert_eq!(
+            parse_iscsi_portal("10.0.0.1"),
+            Ok(Portal::Tcp("10.0.0.1:3260".parse().expect("an address")))
+        );
+        assert!(parse_iscsi_portal("unix:/run/x").expect_err("no socket file").cause.contains("over TCP"));
+        for (text, told) in [
+            ("10.0.0.1", "10.0.0.1:3260"),
+            ("[fd00::1]:5000", "[fd00::1]:5000"),
+            ("fd00::1", "[fd00::1]:3260"),
+            ("san.example.org", "san.example.org:3260"),
+            ("san:860", "san:860"),
+        ] {
+            assert_eq!(parse_advertised(text).as_deref(), Ok(told));
+        }
+        for wrong in ["", "a b", "san:0", "san:x", ":3260", "san,1", "a..b"] {
+            assert!(parse_advertised(wrong).is_err(), "{wrong}");
         }
     }
 

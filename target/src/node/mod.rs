@@ -4,11 +4,14 @@
 //! reload) run one at a time, behind the `State` lock; `Live` is locked for moments only, so that status
 //! and metrics never wait for a change. Its one rule: cores are only ever asked, by `message::Ask`.
 
+mod listening;
 mod records;
 mod reload;
 mod report;
+mod sessions;
 mod start;
 mod stop;
+mod targets;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use uuid::Uuid;
 
+use crate::config::iscsi::IscsiConfig;
 use crate::config::mistake::{At, Mistake};
 use crate::config::survey::{self, Identity, Surveyed};
 use crate::config::tls::TlsFiles;
@@ -29,7 +33,7 @@ use crate::fault::{Fault, Kind};
 use crate::message::{Ask, Directory, DirectoryEntry, Reply, VolumeFacts};
 use crate::portals::SocketFile;
 use crate::serve_core::CoreHandle;
-use crate::settings::{CoreSettings, IscsiSettings, NbdSettings, Portal, Protocol, VolumeSettings};
+use crate::settings::{CoreSettings, NbdSettings, Portal, Protocol, VolumeSettings};
 use crate::snapshot::CoreSnapshot;
 use crate::state::State;
 
@@ -68,6 +72,9 @@ struct Live {
     files: Vec<PathBuf>,
     node: NodeConfig,
     nbd: Arc<NbdSettings>,
+    iscsi: IscsiConfig,
+    /// Why nobody listens for iSCSI, though nobody said so.
+    iscsi_off: Option<String>,
     tls_files: Option<TlsFiles>,
     tls_fingerprint: Vec<u8>,
     /// Where the admin API listens, its port told by the kernel if it was 0.
@@ -157,7 +164,7 @@ impl Live {
         let exports = self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), entry(volume)?)));
         Directory {
             nbd: self.nbd.clone(),
-            iscsi: Arc::new(IscsiSettings::closed()),
+            iscsi: Arc::new(targets::settings(self)),
             exports: exports.collect(),
         }
     }

@@ -9,21 +9,16 @@ use std::time::Duration;
 use super::records::{identity, left_behind, record_of};
 use super::start::StartError;
 use super::volumes::is_declared;
-use super::{ANSWER_TIME, Change, Live, LivePortal, LiveVolume, Node, Service, blocking, settings_of};
+use super::{Change, Live, LiveVolume, Node, Service, blocking, settings_of};
 use uuid::Uuid;
 
 use crate::config::mistake::{Mistake, Wrong};
-use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed, backing_text};
 use crate::config::units::size_text;
-use crate::config::values::portal_text;
 use crate::config::volume::Declaration;
 use crate::config::{Config, NodeConfig};
 use crate::fault::Fault;
-use crate::message::Ask;
-use crate::placement::core_for_portal;
-use crate::portals::{self, Bound};
-use crate::settings::{NbdSettings, Portal, Protocol, VolumeSettings};
+use crate::settings::{NbdSettings, VolumeSettings};
 use crate::state::{Owner, State};
 use crate::status::ReloadReport;
 use crate::store;
@@ -48,13 +43,13 @@ impl Node {
         let config = blocking(move || read_config()).await?;
         let plan = self.plan(&config, &state)?;
         let mut undo = Undo::default();
-        let bound = self.bind_new(&config)?;
+        let bindings = self.bind_new(&config)?;
         make_files(&plan, &mut undo)?;
         undo.keep();
         let mut report = ReloadReport::default();
         self.note_restart(&config, &mut report);
         self.apply_volumes(plan, &mut state, &mut report).await;
-        self.apply_portals(&config, bound, &mut report).await;
+        self.apply_portals(&config, bindings, &mut report).await;
         self.apply_settings(config, &mut report);
         self.publish();
         Ok(report)
@@ -90,16 +85,6 @@ impl Node {
             mistakes.extend(left_behind(added, state).map(|wrong| wrong.at(&added.declaration.origin)));
         }
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
-    }
-
-    fn bind_new(&self, config: &Config) -> Result<Vec<Bound>, Fault> {
-        let wanted = wanted_portals(&self.live(), config);
-        let known: Vec<_> = self.live().portals.iter().map(|live| live.portal.clone()).collect();
-        wanted
-            .iter()
-            .filter(|portal| !known.contains(portal))
-            .map(|portal| portals::bind(portal, &wanted))
-            .collect()
     }
 
     fn note_restart(&self, config: &Config, report: &mut ReloadReport) {
@@ -177,34 +162,6 @@ impl Node {
         volume.declaration = declared;
     }
 
-    async fn apply_portals(&self, config: &Config, bound: Vec<Bound>, report: &mut ReloadReport) {
-        let wanted = wanted_portals(&self.live(), config);
-        let (kept, gone): (Vec<_>, Vec<_>) = {
-            let portals = std::mem::take(&mut self.live().portals);
-            portals.into_iter().partition(|live| wanted.contains(&live.portal))
-        };
-        self.live().portals = kept;
-        for LivePortal { protocol, portal, core, .. } in gone {
-            let shown = portal_text(&portal);
-            match self.ask(core, ANSWER_TIME, |reply| Ask::Unlisten { portal, protocol, reply }).await {
-                Ok(()) => report.changed.push(format!("portal {shown} is closed; its clients stay")),
-                Err(fault) => report.failed.push(format!("portal {shown}: {fault}")),
-            }
-        }
-        for Bound { portal, address, listener, file } in bound {
-            let core = core_for_portal(self.live().portals.len(), self.cores.len());
-            report.changed.push(format!("portal {} is open", portal_text(&portal)));
-            self.cores[core].send(Ask::Listen { portal: portal.clone(), protocol: Protocol::Nbd, listener });
-            self.live().portals.push(LivePortal {
-                protocol: Protocol::Nbd,
-                portal,
-                address,
-                core,
-                _file: file,
-            });
-        }
-    }
-
     fn apply_settings(&self, config: Config, report: &mut ReloadReport) {
         let mut live = self.live();
         if !same_limits(&config.nbd, &live.nbd) {
@@ -213,7 +170,9 @@ impl Node {
         if config.tls_fingerprint != live.tls_fingerprint {
             report.changed.push("the TLS certificates, for new clients".to_owned());
         }
+        super::targets::report(&live.iscsi, &config.iscsi, report);
         live.nbd = Arc::new(config.nbd);
+        live.iscsi = config.iscsi;
         live.tls_files = config.tls_files;
         live.tls_fingerprint = config.tls_fingerprint;
         live.files = config.files;
@@ -293,22 +252,6 @@ fn make_files(plan: &Plan, undo: &mut Undo) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// What is configured, and what systemd handed over.
-fn wanted_portals(live: &Live, config: &Config) -> Vec<Portal> {
-    let handed = live
-        .portals
-        .iter()
-        .map(|live| live.portal.clone())
-        .filter(|portal| matches!(portal, Portal::Inherited(_)));
-    let mut wanted: Vec<_> = handed.collect();
-    match &config.portals {
-        Some(portals) => wanted.extend(portals.iter().map(|at| at.value.clone())),
-        None if wanted.is_empty() => wanted.push(default_portal().value),
-        None => {}
-    }
-    wanted
 }
 
 fn same_limits(one: &NbdSettings, other: &NbdSettings) -> bool {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::sessions::{iscsi_status, session_status, sessions_by_target};
 use super::{Live, LivePortal, LiveVolume, Node, Service};
 use crate::config::survey::{backing_kind, backing_text};
 use crate::config::values::{poll_name, tls_name};
@@ -24,9 +25,10 @@ use crate::status::{
 pub const WINDOW_MAX: Duration = Duration::from_secs(60);
 
 /// Two moments.
-struct Sample {
-    now: Vec<CoreSnapshot>,
-    before: Option<(Vec<CoreSnapshot>, f64)>,
+pub(super) struct Sample {
+    pub(super) now: Vec<CoreSnapshot>,
+    /// And the seconds since.
+    pub(super) before: Option<(Vec<CoreSnapshot>, f64)>,
 }
 
 impl Node {
@@ -63,7 +65,8 @@ impl Node {
             },
             cores: (0..sample.now.len()).map(|core| self.core_status(&live, sample, core)).collect(),
             volumes: live.volumes.values().map(|volume| self.volume_status(volume, sample)).collect(),
-            clients: sample.now.iter().flat_map(clients).collect(),
+            iscsi: iscsi_status(&live, &self.core_settings.cpus, sample),
+            clients: sample.now.iter().flat_map(|core| clients(core, sample)).collect(),
             dropped: dropped(&sample.now),
             window_seconds: sample.before.as_ref().map(|(_, seconds)| *seconds),
         }
@@ -146,6 +149,7 @@ impl Node {
                 .filter(unserved)
                 .map(|volume| volume.settings.name.clone())
                 .collect(),
+            sessions: sessions_by_target(&live, &cores),
             cores,
         })
     }
@@ -166,7 +170,7 @@ pub(super) fn unknown_volume(name: &str) -> Fault {
 
 fn portal_status(portal: &LivePortal) -> PortalStatus {
     let inherited = matches!(portal.portal, Portal::Inherited(_));
-    PortalStatus { address: portal.address.clone(), protocol: "nbd".to_owned(), inherited }
+    PortalStatus { address: portal.address.clone(), protocol: portal.protocol, inherited }
 }
 
 fn find<'s>(snapshots: &'s [CoreSnapshot], volume: &LiveVolume) -> Option<&'s VolumeSnapshot> {
@@ -178,14 +182,16 @@ fn requests(core: &CoreSnapshot) -> u64 {
     core.volumes.iter().flat_map(|volume| &volume.operations).map(|counters| counters.requests).sum()
 }
 
-fn clients(core: &CoreSnapshot) -> impl Iterator<Item = ClientStatus> + '_ {
+fn clients<'s>(core: &'s CoreSnapshot, sample: &'s Sample) -> impl Iterator<Item = ClientStatus> + 's {
     core.clients.iter().map(|client| ClientStatus {
+        protocol: client.protocol,
         address: client.address,
         volume: client.volume.clone(),
         cpu: core.cpu,
         tls: client.tls,
         requests_inflight: client.requests_inflight,
         requests: client.requests,
+        session: client.session.as_ref().map(|session| session_status(session, sample)),
     })
 }
 

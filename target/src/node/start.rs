@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,21 +13,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::listening::{Bindings, bind_all};
 use super::records;
 use super::{
-    ATTACH_TIME, CHANGES_MAX, Live, LivePortal, LiveVolume, Node, ReadConfig, Service, ask, blocking,
-    settings_of,
+    ATTACH_TIME, CHANGES_MAX, Live, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
 };
 use crate::config::Config;
 use crate::config::mistake::Mistake;
-use crate::config::resolve::default_portal;
 use crate::config::survey::{self, Surveyed};
 use crate::fault::{Fault, Kind};
 use crate::message::Ask;
-use crate::placement::{core_for_portal, core_for_volume};
+use crate::placement::core_for_volume;
 use crate::portals::{self, Bound};
 use crate::serve_core::{CoreHandle, Cores};
-use crate::settings::{Portal, Protocol};
 use crate::state::{Owner, Record, State};
 use crate::store;
 use crate::undo::Undo;
@@ -60,7 +57,7 @@ pub async fn start(read_config: ReadConfig, inherited: Vec<Bound>) -> Result<Sta
     let config = read_config()?;
     let surveyed = config.survey()?;
     let mut undo = Undo::default();
-    let bound = bind_portals(&config, inherited).await?;
+    let bound = bind_all(&config, inherited).await?;
     let admin = bind_admin(&config)?;
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     let cores = Cores::start(&config.cores)?;
@@ -84,7 +81,7 @@ async fn assemble(
     read_config: ReadConfig,
     config: Config,
     surveyed: Vec<Surveyed>,
-    bound: Vec<Bound>,
+    bound: Bindings,
     cores: Vec<CoreHandle>,
     admin_address: Option<SocketAddr>,
     undo: &mut Undo,
@@ -97,6 +94,8 @@ async fn assemble(
         files: config.files,
         node: config.node,
         nbd: Arc::new(config.nbd),
+        iscsi: config.iscsi,
+        iscsi_off: None,
         tls_files: config.tls_files,
         tls_fingerprint: config.tls_fingerprint,
         admin_address,
@@ -175,19 +174,6 @@ impl Served<'_> {
     }
 }
 
-async fn bind_portals(config: &Config, mut inherited: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
-    let wanted = match &config.portals {
-        None if !inherited.is_empty() => Vec::new(),
-        None => vec![default_portal()],
-        Some(portals) => portals.clone(),
-    };
-    let all: Vec<Portal> = wanted.iter().map(|at| at.value.clone()).collect();
-    for portal in &all {
-        inherited.push(patiently(|| ready(portals::bind(portal, &all))).await?);
-    }
-    Ok(inherited)
-}
-
 fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let Some(admin) = &config.node.admin else { return Ok(None) };
     Ok(Some(portals::bind_admin(admin.address)?))
@@ -224,7 +210,9 @@ pub(super) async fn attach(
 
 /// Tries again for a while what another process holds: one that has just ended may hold its files and ports
 /// a little longer, since the kernel takes io_uring's rings apart after the exit.
-async fn patiently<T, A: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -> A) -> Result<T, Fault> {
+pub(super) async fn patiently<T, A: Future<Output = Result<T, Fault>>>(
+    attempt: impl Fn() -> A,
+) -> Result<T, Fault> {
     let deadline = Instant::now() + HELD_TIME;
     loop {
         match attempt().await {
@@ -236,15 +224,15 @@ async fn patiently<T, A: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -
     }
 }
 
-fn listen(cores: &[CoreHandle], bound: Vec<Bound>, live: &mut Live) {
+/// The directory first: whoever comes meets it.
+fn listen(cores: &[CoreHandle], bound: Bindings, live: &mut Live) {
+    let listeners = bound.enter(live, cores.len());
     let directory = Arc::new(live.directory());
     for core in cores {
         core.send(Ask::Directory(directory.clone()));
     }
-    for Bound { portal, address, listener, file } in bound {
-        let core = core_for_portal(live.portals.len(), cores.len());
-        cores[core].send(Ask::Listen { portal: portal.clone(), protocol: Protocol::Nbd, listener });
-        live.portals.push(LivePortal { protocol: Protocol::Nbd, portal, address, core, _file: file });
+    for (core, ask) in listeners {
+        cores[core].send(ask);
     }
 }
 

@@ -14,9 +14,6 @@ use uuid::Uuid;
 use wire::iscsi::chap::ChapUser;
 use wire::iscsi::parameters::Offers;
 
-/// The port of iSCSI (IANA).
-pub const ISCSI_PORT: u16 = 3260;
-
 /// How the two ends of a login prove who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IscsiAuthentication {

@@ -73,9 +73,12 @@ impl Folder {
 fn serve_words<'w>(words: &[&'w str]) -> Vec<&'w str> {
     let mut all = vec!["serve"];
     all.extend(words);
-    for (flag, value) in [("--admin", "127.0.0.1:0"), ("--nbd", "127.0.0.1:0")] {
-        if !words.contains(&flag) && !words.contains(&"--config") {
-            all.extend([flag, value]);
+    if words.contains(&"--config") {
+        return all;
+    }
+    for (flag, other) in [("--admin", ""), ("--nbd", ""), ("--iscsi", "--no-iscsi")] {
+        if !words.contains(&flag) && !words.contains(&other) {
+            all.extend([flag, "127.0.0.1:0"]);
         }
     }
     all
@@ -95,11 +98,7 @@ impl Node {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ringsan starts");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
         let mut ready = Vec::new();
-        // The lines that show how to attach come last, or the hint that there is no volume.
-        while !ready
-            .last()
-            .is_some_and(|line: &String| line.contains("qemu-img") || line.contains("no volume"))
-        {
+        while !is_last(&ready) {
             let mut line = String::new();
             if output.read_line(&mut line).expect("readable") == 0 {
                 let mut said = String::new();
@@ -127,6 +126,16 @@ impl Node {
 
     pub fn nbd(&self) -> SocketAddr {
         self.address("nbd").parse().expect("a TCP portal")
+    }
+
+    pub fn iscsi(&self) -> SocketAddr {
+        self.address("iscsi").parse().expect("a portal")
+    }
+
+    /// `GET /v1/status`.
+    pub fn status(&self) -> Value {
+        let status = self.control(&["status", "--json", "--over", "0s"]).expect("its status");
+        serde_json::from_str(&status).expect("JSON")
     }
 
     pub fn pid(&self) -> i32 {
@@ -175,6 +184,16 @@ impl Node {
         let _ = self.output.read_to_string(&mut rest);
         (self.child.wait().expect("it ends").code().expect("an exit code"), log)
     }
+}
+
+/// The lines that show how to attach come last, those of iSCSI behind those of NBD, or the hint that there is no
+/// volume.
+fn is_last(ready: &[String]) -> bool {
+    let has_iscsi = ready.iter().any(|line| {
+        line.trim().strip_prefix("iscsi ").is_some_and(|address| !address.trim().starts_with("off"))
+    });
+    let last = if has_iscsi { "qemu-img info iscsi://" } else { "qemu-img info" };
+    ready.last().is_some_and(|line| line.contains(last) || line.contains("no volume"))
 }
 
 impl Drop for Node {
