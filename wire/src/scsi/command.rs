@@ -3,7 +3,7 @@
 //! Its one rule: a `Command` that touches the medium lies inside it and keeps the limits of the unit's
 //! geometry, so nobody behind `Unit::begin` looks again.
 
-use super::reservation::command::{ReserveIn, ReserveOut};
+use super::reservation::{ReserveIn, ReserveOut};
 
 /// How VERIFY and WRITE AND VERIFY compare (BYTCHK, SBC-3 5.34).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ pub(super) enum UnitAction {
     ReadCapacity10,
     ReadCapacity16 { allocation_bytes: u32 },
     ModeSense(ModeSense),
-    ModeSelect { long: bool, save: bool, parameter_bytes: u16 },
+    ModeSelect { long: bool, parameter_bytes: u16 },
     ReportOpcodes(ReportOpcodes),
     ReportTaskManagement { extended: bool, allocation_bytes: u32 },
     ReportTargetPortGroups { extended: bool, allocation_bytes: u32 },
@@ -181,12 +181,12 @@ pub(super) enum UnitAction {
     ReserveOut(ReserveOut),
     Reserve,
     Release,
-    ReadDefectData { long: bool, format: u8, lists: u8, allocation_bytes: u32 },
+    ReadDefectData { long: bool, flags: u8, allocation_bytes: u32 },
     ReceiveCopyResults(ReceiveCopyResults),
 }
 
 impl UnitAction {
-    fn parameter_bytes(&self) -> u64 {
+    pub fn parameter_bytes(&self) -> u64 {
         match *self {
             UnitAction::ModeSelect { parameter_bytes, .. } => parameter_bytes.into(),
             UnitAction::ReserveOut(ReserveOut { parameter_bytes, .. }) => parameter_bytes.into(),

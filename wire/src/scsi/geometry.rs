@@ -46,10 +46,3 @@ pub struct Geometry {
     /// The medium can be ejected.
     pub removable: bool,
 }
-
-impl Identity {
-    /// The names by which EXTENDED COPY may mean this unit: those of its identification page.
-    pub fn designators(&self) -> Vec<super::copy::Designator> {
-        unimplemented!()
-    }
-}
