@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use reactor::sync::WaitList;
 use wire::scsi::NexusId;
@@ -63,6 +64,20 @@ impl Errand {
             true => self.held.borrow_mut().push(self.fences.hold(range)),
             false => self.writes.borrow_mut().push(range),
         }
+    }
+
+    /// Waits until no aborted command may still write to `offset..offset + len` bytes, or until this one is aborted
+    /// itself; whether it may go on.
+    pub async fn passage(&self, offset: u64, len: u64) -> bool {
+        let mut passed = pin!(self.fences.passed(offset..offset + len));
+        poll_fn(|cx| {
+            if self.aborted.get() {
+                return Poll::Ready(false);
+            }
+            self.changed.join(cx);
+            passed.as_mut().poll(cx).map(|()| true)
+        })
+        .await
     }
 
     /// `future`, whatever it takes; calls `expire` once should the command be aborted meanwhile.

@@ -164,9 +164,7 @@ impl Work<'_> {
             Some((lba, blocks)) => self.range(lba, blocks),
             None => 0..0,
         };
-        if !range.is_empty() && self.unit.is_fenced() {
-            self.unit.passage(range.start, range.end - range.start).await;
-        }
+        self.passage(&range).await?;
         match *command {
             Command::Write { fua, verify: None, .. } => self.write(range.start, &mut data, fua).await?,
             Command::Write { verify: Some(check), .. } => self.write_and_verify(range, data, check).await?,
@@ -209,9 +207,7 @@ impl Work<'_> {
     }
 
     async fn read(&self, range: Range<u64>) -> Result<DataIn, Refusal> {
-        if self.unit.is_fenced() {
-            self.unit.passage(range.start, range.end - range.start).await;
-        }
+        self.passage(&range).await?;
         let mut views = Vec::new();
         for step in steps(range) {
             views.push(self.read_step(step).await?);
@@ -239,6 +235,14 @@ impl Work<'_> {
             at += len;
         }
         Ok(())
+    }
+
+    /// Waits for what aborted commands may still write to the range.
+    pub async fn passage(&self, range: &Range<u64>) -> Result<(), Refusal> {
+        if !range.is_empty() && self.unit.is_fenced() {
+            self.errand.passage(range.start, range.end - range.start).await;
+        }
+        self.goes_on()
     }
 
     /// An aborted command stops where it is.

@@ -79,7 +79,7 @@ impl Work<'_> {
         let extents = unmap::parse(&data.into_bytes(), &geometry)?;
         let ranges: Vec<Range<u64>> = extents.iter().map(|&(lba, blocks)| self.range(lba, blocks)).collect();
         for range in &ranges {
-            self.unit.passage(range.start, range.end - range.start).await;
+            self.passage(range).await?;
             self.errand.writes_to(range.start, range.end - range.start);
         }
         for range in ranges {
