@@ -50,6 +50,7 @@ fn corpus_holds() {
     corpus("negotiation").iter().for_each(|input| targets::negotiation(input));
     corpus("requests").iter().for_each(|input| targets::requests(input));
     corpus("dial").iter().for_each(|input| targets::dial(input));
+    corpus("iscsi_session").iter().for_each(|input| targets::iscsi_session(input));
 }
 
 proptest! {
@@ -68,5 +69,10 @@ proptest! {
     #[test]
     fn dial_withstands_anything(input in inputs("dial")) {
         targets::dial(&input);
+    }
+
+    #[test]
+    fn iscsi_session_withstands_anything(input in inputs("iscsi_session")) {
+        targets::iscsi_session(&input);
     }
 }

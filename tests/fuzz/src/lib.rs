@@ -2,6 +2,10 @@
 //!
 //! The first bytes of the input choose the configuration, the rest is what the peer sends.
 
+mod iscsi_session;
+
+pub use iscsi_session::iscsi_session;
+
 use wire::nbd::dial::{Dial, DialOptions, DialStep, Goal};
 use wire::nbd::handshake::{
     BASE_ALLOCATION, ExportInfo, ExportTable, Negotiation, OPTION_BYTES_MAX, ServerPolicy, Step, TlsPolicy,

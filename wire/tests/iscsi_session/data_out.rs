@@ -283,6 +283,19 @@ fn command_that_is_under_way_while_it_is_aborted_is_not_started_and_its_number_c
     assert_eq!(mover.session.max_cmd_sn(), FIRST_CMD_SN + QUEUE_DEPTH);
 }
 
+/// Such a command was once held back by its index, which served another task by the time its turn came.
+#[test]
+fn command_ahead_of_its_turn_that_is_aborted_while_it_comes_is_not_held_back() {
+    let mut mover = Mover::new();
+    let (bhs, ahs) = encode(&Request::Command(write(2, FIRST_CMD_SN + 1, 512)), 512);
+    mover.session.header(&bhs, &ahs).expect("the session goes on");
+    let tasks = mover.session.abort_all();
+    mover.session.forget(tasks[0]);
+    mover.session.complete(&[], &Directory, &mut Vec::new());
+    let task = started(&mut mover, 1, FIRST_CMD_SN);
+    assert_eq!((task, mover.session.exp_cmd_sn()), (tasks[0], FIRST_CMD_SN + 2));
+}
+
 fn data_of(tag: u32) -> DataOut {
     DataOut { is_final: true, initiator_task_tag: tag, target_transfer_tag: NO_TAG, ..DataOut::default() }
 }

@@ -22,8 +22,11 @@ impl Session {
     ) {
         match pending {
             Pending::Request(turn, mut work) => {
-                if let Work::Nop(_, kept) | Work::Text(_, kept) = &mut work {
-                    kept.extend_from_slice(data);
+                match &mut work {
+                    Work::Nop(_, kept) | Work::Text(_, kept) => kept.extend_from_slice(data),
+                    // Aborted while its data came in.
+                    Work::Task(task) if !self.tasks.is_wanted(*task) => work = Work::Nothing,
+                    _ => {}
                 }
                 self.arrive(turn, work, sends, batch);
             }
@@ -65,9 +68,7 @@ impl Session {
     #[inline]
     fn run(&mut self, work: Work, is_numbered: bool, sends: &dyn SendTargets, batch: &mut Batch<'_>) {
         match work {
-            Work::Task(task) if self.leaving.is_none() && self.tasks.is_wanted(task) => {
-                self.start(task, is_numbered, batch);
-            }
+            Work::Task(task) if self.leaving.is_none() => self.start(task, is_numbered, batch),
             Work::Manage(request) if self.leaving.is_none() => self.manage(request, is_numbered, batch),
             work => {
                 self.release_if(is_numbered);
