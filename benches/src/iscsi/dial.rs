@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail};
 use socket2::Socket;
 use wire::iscsi::pdu::{Cdb, CommandRequest, Lun, Request, Response, TaskAttribute};
 
-use super::login::{Agreed, Numbers, login};
+use super::login::login;
 use super::pdu::{Digests, receive, send};
-use super::talk::{IscsiTalk, Unit};
+use super::talk::{IscsiTalk, Numbers, Unit};
 use crate::address::Address;
 use crate::load::{DigestKind, Load};
 use crate::talk::Dialed;
@@ -23,15 +23,21 @@ const ATTENTIONS_MAX: usize = 8;
 pub fn dial(address: &Address, target: &str, lun: u16, load: &Load) -> Result<Dialed> {
     let socket = address.connect()?;
     let context = || format!("cannot log in to {address}");
-    let (agreed, numbers) = login(&socket, target, wanted(load.digests)).with_context(context)?;
-    let mut asking = Asking { socket: &socket, agreed, numbers, lun: Lun::from_number(lun) };
+    let logged_in = login(&socket, target, wanted(load.digests)).with_context(context)?;
+    let numbers = Numbers {
+        cmd_sn: logged_in.cmd_sn,
+        exp_stat_sn: logged_in.exp_stat_sn,
+        max_cmd_sn: logged_in.max_cmd_sn,
+    };
+    let digests = Digests::of(&logged_in.parameters);
+    let mut asking = Asking { socket: &socket, digests, numbers, lun: Lun::from_number(lun) };
     let (blocks, logical_block_bytes) =
         asking.capacity().with_context(|| format!("cannot learn the size of {address}"))?;
     if !load.block_bytes.is_multiple_of(logical_block_bytes) {
         bail!("{address} has blocks of {logical_block_bytes} bytes; ask for a multiple of them with --block");
     }
     let unit = Unit { lun: asking.lun, logical_block_bytes };
-    let talk = Box::new(IscsiTalk::new(agreed, asking.numbers, unit, load));
+    let talk = Box::new(IscsiTalk::new(logged_in.parameters, asking.numbers, unit, load));
     Ok(Dialed { socket, talk, size_bytes: blocks * u64::from(logical_block_bytes) })
 }
 
@@ -42,7 +48,7 @@ fn wanted(digests: DigestKind) -> Digests {
 /// Commands one at a time.
 struct Asking<'a> {
     socket: &'a Socket,
-    agreed: Agreed,
+    digests: Digests,
     numbers: Numbers,
     lun: Lun,
 }
@@ -84,15 +90,15 @@ impl Asking<'_> {
         });
         let mut header = Vec::new();
         request.encode(0, &mut header);
-        send(self.socket, &header, &[], self.agreed.digests)?;
+        send(self.socket, &header, &[], self.digests)?;
         self.numbers.cmd_sn = cmd_sn.wrapping_add(1);
-        self.result(self.agreed.digests)
+        self.result()
     }
 
-    fn result(&mut self, digests: Digests) -> Result<(u8, Vec<u8>)> {
+    fn result(&mut self) -> Result<(u8, Vec<u8>)> {
         let mut result = Vec::new();
         loop {
-            let (header, data) = receive(self.socket, digests)?;
+            let (header, data) = receive(self.socket, self.digests)?;
             let (status, stat_sn, max_cmd_sn) = match Response::decode(&header, &[]) {
                 Ok(Response::DataIn(part)) => {
                     result.extend_from_slice(&data);

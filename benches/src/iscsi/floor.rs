@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use std::ops::Range;
 
 use anyhow::{Error, Result, anyhow, bail};
-use wire::iscsi::pdu::code::stage;
+use wire::iscsi::login::{Access, Authentication, Login, LoginStatus, LoginStep};
+use wire::iscsi::parameters::{DigestPolicy, Offers};
 use wire::iscsi::pdu::{
     BHS_BYTES, CommandRequest, CommandResponse, DataIn, LoginRequest, LoginResponse, NO_TAG, Request,
     Residual, Response,
@@ -74,14 +75,16 @@ fn has_left(error: &Error) -> bool {
 }
 
 fn serve_until_capacity(stream: &mut TcpStream, echo: &Echo) -> Result<()> {
+    // Nothing that is secret is made of these bytes.
+    let mut login = Login::new(offers(echo), [0; 64]);
     let mut digests = Digests::default();
     loop {
-        let (header, _) = receive(&mut *stream, digests)?;
+        let (header, text) = receive(&mut *stream, digests)?;
         let request = Request::decode(&header, &[]).map_err(|reason| anyhow!("refused: {reason:?}"))?;
         match request {
-            Request::Login(login) => {
-                answer_login(stream, &login, echo)?;
-                digests = Digests { header: false, data: echo.data_digest };
+            Request::Login(request) => {
+                let is_last = answer_login(stream, &mut login, &request, &text)?;
+                digests.data = is_last && echo.data_digest;
             }
             Request::Command(command) => {
                 let is_last = answer_command(stream, &command, digests)?;
@@ -94,32 +97,49 @@ fn serve_until_capacity(stream: &mut TcpStream, echo: &Echo) -> Result<()> {
     }
 }
 
-fn answer_login(stream: &mut TcpStream, login: &LoginRequest, echo: &Echo) -> Result<()> {
-    let data_digest = if echo.data_digest { "CRC32C" } else { "None" };
-    let text = format!(
-        "TargetPortalGroupTag=1\0HeaderDigest=None\0DataDigest={data_digest}\0\
-         MaxRecvDataSegmentLength={DATA_SEGMENT_BYTES_MAX}\0InitialR2T=Yes\0ImmediateData=Yes\0\
-         FirstBurstLength={DATA_SEGMENT_BYTES_MAX}\0MaxBurstLength={DATA_SEGMENT_BYTES_MAX}\0\
-         MaxOutstandingR2T=1\0MaxConnections=1\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0\
-         ErrorRecoveryLevel=0\0DefaultTime2Wait=2\0DefaultTime2Retain=0\0"
-    );
-    let response = Response::Login(LoginResponse {
-        transit: true,
-        continues: false,
-        current_stage: login.current_stage,
-        next_stage: stage::FULL_FEATURE,
-        version_max: 0,
-        version_active: 0,
-        isid: login.isid,
-        tsih: 1,
-        initiator_task_tag: login.initiator_task_tag,
-        stat_sn: login.cmd_sn.wrapping_sub(1),
-        exp_cmd_sn: login.cmd_sn,
-        max_cmd_sn: login.cmd_sn.wrapping_add(WINDOW),
-        status_class: 0,
-        status_detail: 0,
-    });
-    put(stream, &response, text.as_bytes(), Digests::default())
+/// One step of the login; `true` after the last.
+fn answer_login(
+    stream: &mut TcpStream,
+    login: &mut Login,
+    request: &LoginRequest,
+    text: &[u8],
+) -> Result<bool> {
+    let (mut reply, data, is_last) = match login.step(request, text, &Anybody) {
+        LoginStep::Reply(reply, data) => (reply, data, false),
+        LoginStep::Done { reply, data, .. } => (LoginResponse { tsih: 1, ..reply }, data, true),
+        LoginStep::Refuse { reason, .. } | LoginStep::Close(reason) => bail!("the login failed: {reason}"),
+    };
+    reply.max_cmd_sn = reply.exp_cmd_sn.wrapping_add(WINDOW);
+    put(stream, &Response::Login(reply), &data, Digests::default())?;
+    Ok(is_last)
+}
+
+/// What the generator finds: room for a whole write with its command.
+fn offers(echo: &Echo) -> Offers {
+    let data_digest = if echo.data_digest { DigestPolicy::Required } else { DigestPolicy::Off };
+    Offers {
+        header_digest: DigestPolicy::Off,
+        data_digest,
+        own_max_recv_data_segment_length: DATA_SEGMENT_BYTES_MAX,
+        max_burst_length: DATA_SEGMENT_BYTES_MAX,
+        first_burst_length: DATA_SEGMENT_BYTES_MAX,
+        initial_r2t: true,
+        immediate_data: true,
+        max_outstanding_r2t: 1,
+    }
+}
+
+/// Nobody has to prove anything.
+struct Anybody;
+
+impl Access for Anybody {
+    fn authentication(&self, _: &str, _: Option<&str>) -> Result<Authentication, LoginStatus> {
+        Ok(Authentication::default())
+    }
+
+    fn portal_group(&self) -> u16 {
+        1
+    }
 }
 
 /// `true` after the last command that is answered here.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use anyhow::{Result, bail};
+use wire::iscsi::parameters::Parameters;
 use wire::iscsi::pdu::{BHS_BYTES, Segments};
 
 /// The size of a digest.
@@ -15,6 +16,13 @@ pub struct Digests {
     pub header: bool,
     /// Behind each data segment.
     pub data: bool,
+}
+
+impl Digests {
+    /// Those that were agreed on.
+    pub fn of(parameters: &Parameters) -> Digests {
+        Digests { header: parameters.header_digest, data: parameters.data_digest }
+    }
 }
 
 /// A CRC32C as it stands in a PDU (RFC 7143 §13.1).

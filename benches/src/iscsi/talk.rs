@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 
 use anyhow::{Result, bail};
+use wire::iscsi::parameters::Parameters;
 use wire::iscsi::pdu::{
     BHS_BYTES, Cdb, CommandRequest, DataOut, Lun, NO_TAG, NopIn, NopOut, R2t, Request, Residual, Response,
     TaskAttribute,
 };
 
 use super::frames::Frames;
-use super::login::{Agreed, Numbers};
-use super::pdu::{DIGEST_BYTES, digest};
+use super::pdu::{DIGEST_BYTES, Digests, digest};
 use crate::load::{Load, Question};
 use crate::outgoing::Outgoing;
 use crate::talk::{Answer, Talk};
@@ -34,12 +34,28 @@ pub struct Unit {
     pub logical_block_bytes: u32,
 }
 
+/// The numbers that commands and responses carry.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    /// Of the next command.
+    pub cmd_sn: u32,
+    /// Of the next response.
+    pub exp_stat_sn: u32,
+    /// The last command that the target has room for.
+    pub max_cmd_sn: u32,
+}
+
 /// One session.
 pub struct IscsiTalk {
-    agreed: Agreed,
+    digests: Digests,
     numbers: Numbers,
     unit: Unit,
     block_bytes: u32,
+    /// Of a write: bytes that go with its command, and where the unasked ones end.
+    immediate: u32,
+    unasked_end: u32,
+    /// Of one PDU; whole words, so that only the last needs padding.
+    data_segment_bytes_max: u32,
     writes: bool,
     frames: Frames,
     header: Vec<u8>,
@@ -62,34 +78,31 @@ struct Burst {
 
 impl IscsiTalk {
     /// At the start of the full feature phase, for `load`.
-    pub fn new(agreed: Agreed, numbers: Numbers, unit: Unit, load: &Load) -> IscsiTalk {
+    pub fn new(agreed: Parameters, numbers: Numbers, unit: Unit, load: &Load) -> IscsiTalk {
+        let digests = Digests::of(&agreed);
+        let data_segment_bytes_max = agreed.max_recv_data_segment_length & !3;
+        let first_burst = load.block_bytes.min(agreed.first_burst_length);
+        let immediate = if agreed.immediate_data { first_burst.min(data_segment_bytes_max) } else { 0 };
         IscsiTalk {
-            agreed,
+            digests,
             numbers,
             unit,
             block_bytes: load.block_bytes,
+            immediate,
+            unasked_end: if agreed.initial_r2t { immediate } else { first_burst },
+            data_segment_bytes_max,
             writes: load.write_percent > 0,
-            frames: Frames::new(agreed.digests),
+            frames: Frames::new(digests),
             header: Vec::with_capacity(BHS_BYTES),
             due: VecDeque::new(),
         }
-    }
-
-    /// Bytes of a write that go with its command, and where the unasked ones end.
-    #[inline]
-    fn unasked(&self) -> (u32, u32) {
-        let Agreed { immediate_data, initial_r2t, first_burst_bytes, data_segment_bytes_max, .. } =
-            self.agreed;
-        let first_burst = self.block_bytes.min(first_burst_bytes);
-        let immediate = if immediate_data { first_burst.min(data_segment_bytes_max) } else { 0 };
-        (immediate, if initial_r2t { immediate } else { first_burst })
     }
 
     #[inline]
     fn burst(&mut self, burst: &Burst, out: &mut Outgoing) {
         let (mut at, mut data_sn) = (burst.start, 0);
         while at < burst.end {
-            let bytes = (burst.end - at).min(self.agreed.data_segment_bytes_max);
+            let bytes = (burst.end - at).min(self.data_segment_bytes_max);
             let request = Request::DataOut(DataOut {
                 is_final: at + bytes == burst.end,
                 lun: self.unit.lun,
@@ -109,11 +122,11 @@ impl IscsiTalk {
         self.header.clear();
         request.encode(data_bytes, &mut self.header);
         out.header(&self.header);
-        if self.agreed.digests.header {
+        if self.digests.header {
             out.header(&digest(&self.header));
         }
         let data = out.payload(data_bytes.next_multiple_of(4));
-        if self.agreed.digests.data && data_bytes > 0 {
+        if self.digests.data && data_bytes > 0 {
             let digest = digest(data);
             out.header(&digest);
         }
@@ -121,7 +134,7 @@ impl IscsiTalk {
 
     /// The most bytes that `data_bytes` take in PDUs of their own.
     fn framed_bytes_max(&self, data_bytes: u32) -> usize {
-        let pdus = data_bytes.div_ceil(self.agreed.data_segment_bytes_max) as usize;
+        let pdus = data_bytes.div_ceil(self.data_segment_bytes_max) as usize;
         data_bytes as usize + pdus * FRAME_BYTES_MAX
     }
 
@@ -198,7 +211,8 @@ impl Talk for IscsiTalk {
 
     #[inline]
     fn ask(&mut self, question: Question, slot: usize, out: &mut Outgoing) {
-        let (immediate, unasked_end) = if question.write { self.unasked() } else { (0, 0) };
+        let (immediate, unasked_end) =
+            if question.write { (self.immediate, self.unasked_end) } else { (0, 0) };
         let task_tag = slot as u32;
         let request = Request::Command(CommandRequest {
             immediate: false,

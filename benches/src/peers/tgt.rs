@@ -15,6 +15,9 @@ use crate::server::{Launch, TARGET};
 
 /// Unit 0 is tgt's own, for control.
 const LUN: u16 = 1;
+/// What ringsan offers, too; left to itself, tgt takes large writes in pieces of 8 KiB.
+const PARAMETERS: [(&str, &str); 3] =
+    [("InitialR2T", "No"), ("FirstBurstLength", "262144"), ("MaxRecvDataSegmentLength", "262144")];
 /// Any number does: the socket is private.
 const CONTROL: &str = "--control-port=1";
 
@@ -47,13 +50,14 @@ fn launch(place: &Place, backing_type: &str) -> Result<Launch> {
     target.args(["--targetname", TARGET]);
     let mut access = administration(place, "target", "bind");
     access.args(["--initiator-address", "ALL"]);
+    let mut setup = vec![target, unit, access];
+    setup.extend(PARAMETERS.map(|(key, value)| {
+        let mut parameter = administration(place, "target", "update");
+        parameter.args(["--name", key, "--value", value]);
+        parameter
+    }));
     // With a target to serve it does not listen to SIGTERM.
-    Ok(Launch {
-        setup: vec![target, unit, access],
-        lun: LUN,
-        stop: Signal::SIGKILL,
-        ..private(place, server).into()
-    })
+    Ok(Launch { setup, lun: LUN, stop: Signal::SIGKILL, ..private(place, server).into() })
 }
 
 fn administration(place: &Place, mode: &str, operation: &str) -> Command {
