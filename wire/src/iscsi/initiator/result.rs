@@ -44,6 +44,8 @@ impl InitiatorLogin {
         parameters.max_outstanding_r2t = outstanding.unwrap_or(1) as u16;
         parameters.default_time2wait = self.number("DefaultTime2Wait", 2, 3600)?.unwrap_or(2) as u16;
         parameters.default_time2retain = self.number("DefaultTime2Retain", 0, 0)?.unwrap_or(0) as u16;
+        // Where it was irrelevant, the default may be longer than a burst (§13.14).
+        parameters.first_burst_length = parameters.first_burst_length.min(parameters.max_burst_length);
         Ok(parameters)
     }
 

@@ -22,14 +22,29 @@ pub(super) fn is_security_key(key: &str) -> bool {
     matches!(key, "AuthMethod" | "CHAP_A" | "CHAP_N" | "CHAP_R" | "CHAP_I" | "CHAP_C")
 }
 
+/// What is random in one login, and used once.
+#[derive(Clone, Debug)]
+pub(super) struct Nonce {
+    identifier: u8,
+    challenge: [u8; CHALLENGE_BYTES],
+    /// Stands for the secret of users that do not exist.
+    decoy: Secret,
+}
+
+impl Nonce {
+    pub fn new(random: [u8; 64]) -> Nonce {
+        let (challenge, rest) = random.split_first_chunk().expect("64 bytes hold a challenge");
+        let (identifier, decoy) = rest.split_first().expect("64 bytes hold more than a challenge");
+        Nonce { identifier: *identifier, challenge: *challenge, decoy: Secret::new(decoy) }
+    }
+}
+
 /// What an initiator has proved so far.
 #[derive(Debug)]
 pub(super) struct Security {
     authentication: Authentication,
     progress: Progress,
-    identifier: u8,
-    challenge: [u8; CHALLENGE_BYTES],
-    decoy: Secret,
+    nonce: Nonce,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,16 +62,8 @@ enum Progress {
 }
 
 impl Security {
-    pub fn new(authentication: Authentication, random: &[u8; 64]) -> Security {
-        let (challenge, rest) = random.split_first_chunk().expect("64 bytes hold a challenge");
-        let (identifier, decoy) = rest.split_first().expect("64 bytes hold more than a challenge");
-        Security {
-            authentication,
-            progress: Progress::Method { is_proposed: false },
-            identifier: *identifier,
-            challenge: *challenge,
-            decoy: Secret::new(decoy),
-        }
+    pub fn new(authentication: Authentication, nonce: Nonce) -> Security {
+        Security { authentication, progress: Progress::Method { is_proposed: false }, nonce }
     }
 
     /// Whether the initiator has to prove anything.
@@ -139,9 +146,9 @@ impl Security {
             return Err(Failure::authentication(format!("CHAP_A={} has no known algorithm", quoted(list))));
         };
         put_pair(out, "CHAP_A", &algorithm.number().to_string());
-        put_pair(out, "CHAP_I", &self.identifier.to_string());
-        put_pair(out, "CHAP_C", &encode_binary(&self.challenge));
-        let (identifier, bytes) = (self.identifier, self.challenge);
+        let Nonce { identifier, challenge: bytes, .. } = self.nonce;
+        put_pair(out, "CHAP_I", &identifier.to_string());
+        put_pair(out, "CHAP_C", &encode_binary(&bytes));
         Ok(Progress::Response(Challenge { algorithm, identifier, bytes }))
     }
 
@@ -158,7 +165,7 @@ impl Security {
         let response_bytes_max = challenge.algorithm.response_bytes();
         let response = decode_binary(response, response_bytes_max).unwrap_or_default();
         let users = &self.authentication.chap_users;
-        let Some(user) = challenge.verify(users, name, &response, &self.decoy) else {
+        let Some(user) = challenge.verify(users, name, &response, &self.nonce.decoy) else {
             return Err(Failure::authentication(format!("wrong name or secret, as user {}", quoted(name))));
         };
         match (pairs.get("CHAP_I"), pairs.get("CHAP_C")) {

@@ -11,7 +11,7 @@ use crate::iscsi::text::{Collector, Limits, NOT_UNDERSTOOD, Pairs, REJECT, TextE
 use crate::nbd::handshake::option::quoted;
 
 use super::identity::Identity;
-use super::security::{Security, is_security_key};
+use super::security::{Nonce, Security, is_security_key};
 use super::{Access, Agreed, Failure, LOGIN_DATA_BYTES_MAX, LoginStatus, Redirection, SessionKind};
 
 /// More than any initiator needs, with continuation and mutual CHAP.
@@ -33,7 +33,7 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Talk {
     offers: Offers,
-    random: [u8; 64],
+    nonce: Nonce,
     requests: u32,
     first: Option<LoginRequest>,
     stage: u8,
@@ -58,7 +58,7 @@ impl Talk {
     pub fn new(offers: Offers, random: [u8; 64]) -> Talk {
         Talk {
             offers,
-            random,
+            nonce: Nonce::new(random),
             requests: 0,
             first: None,
             stage: SECURITY,
@@ -209,7 +209,7 @@ impl Talk {
         }
         Ok(Known {
             negotiation: Negotiation::new(self.offers.clone(), identity.is_discovery),
-            security: Security::new(authentication, &self.random),
+            security: Security::new(authentication, self.nonce.clone()),
             initiator_alias: String::new(),
             identity,
         })
