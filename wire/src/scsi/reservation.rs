@@ -54,7 +54,6 @@ pub(super) enum Kind {
 pub(super) struct Rights {
     pub read: bool,
     pub write: bool,
-    pub registered: bool,
     /// RESERVE and RELEASE are answered GOOD without effect (CRH, SPC-4 5.12.3).
     pub reserves_in_vain: bool,
 }
@@ -105,13 +104,12 @@ impl Registrant {
 impl Reservations {
     /// What a nexus on `path` may do.
     pub fn rights(&self, path: &Path) -> Rights {
-        let own = self.index_of(path);
-        let registered = own.is_some();
         let Some(kind) = self.held else {
-            return Rights { read: true, write: true, registered, reserves_in_vain: false };
+            return Rights { read: true, write: true, reserves_in_vain: false };
         };
-        let entitled = own.is_some_and(|own| kind.admits_registrants() || self.registrants[own].holds);
-        Rights { read: entitled || kind.lets_read(), write: entitled, registered, reserves_in_vain: entitled }
+        let own = self.index_of(path).map(|own| &self.registrants[own]);
+        let entitled = own.is_some_and(|own| kind.admits_registrants() || own.holds);
+        Rights { read: entitled || kind.lets_read(), write: entitled, reserves_in_vain: entitled }
     }
 
     /// Somebody is registered, so RESERVE and RELEASE conflict (SPC-2 5.5.1).

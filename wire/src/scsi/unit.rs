@@ -14,7 +14,7 @@ use super::decode::Medium;
 use super::mode::Modes;
 use super::opcodes::{self, Access, Needs, Opcode};
 use super::port::Path;
-use super::reservation::Reservations;
+use super::reservation::{Reservations, Rights};
 use super::{
     Command, Geometry, Identity, InitiatorPort, Refusal, SanitizeAction, SavedError, Sense, SenseKey,
     TargetPort, additional,
@@ -134,11 +134,11 @@ impl Unit {
         let opcode = opcodes::find(cdb, &self.geometry);
         let is_free = opcode.is_ok_and(|opcode| opcode.access == Access::Free);
         let of_nexus = self.nexuses.get_mut(&nexus).expect("commands come from attached nexuses");
-        if let Some(pending) = of_nexus.take_pending(is_free) {
+        if !is_free && let Some(pending) = of_nexus.take_pending() {
             return Err(Refusal::with_sense(pending));
         }
-        let opcode = opcode?;
-        self.check_reservation(nexus, opcode, cdb)?;
+        let (opcode, rights) = (opcode?, of_nexus.rights);
+        self.check_reservation(nexus, rights, opcode, cdb)?;
         opcode.check_fields(cdb)?;
         self.check_ready(opcode, cdb)?;
         let medium = Medium { geometry: &self.geometry, write_through: self.write_through() };
@@ -243,9 +243,14 @@ impl Unit {
 
     /// SPC-2 5.5.1 and SPC-4 5.12.1.
     #[inline]
-    fn check_reservation(&self, nexus: NexusId, opcode: &Opcode, cdb: &[u8]) -> Result<(), Refusal> {
+    fn check_reservation(
+        &self,
+        nexus: NexusId,
+        rights: Rights,
+        opcode: &Opcode,
+        cdb: &[u8],
+    ) -> Result<(), Refusal> {
         let access = effective_access(opcode.access, cdb);
-        let rights = self.nexuses[&nexus].rights;
         let conflicts = match self.reserved_by {
             _ if access == Access::Free => false,
             Some(_) if access == Access::Persistent => true,

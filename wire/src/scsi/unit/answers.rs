@@ -93,7 +93,7 @@ impl Unit {
 
     /// SPC-4 6.39: what is pending, or else what there is to say of the unit's state.
     fn request_sense(&mut self, nexus: NexusId, descriptor: bool) -> Vec<u8> {
-        let pending = self.nexus(nexus).take_attention();
+        let pending = self.nexus(nexus).take_pending();
         let not_present = Sense::new(SenseKey::NotReady, additional::MEDIUM_NOT_PRESENT);
         let sense = pending
             .or(self.sanitize_sense())

@@ -34,20 +34,13 @@ impl Nexus {
         }
     }
 
-    /// What a command is told instead of being looked at. Those that are `exempt` meet deferred errors only.
+    /// What the next command is told, whatever it asks for.
     #[inline]
-    pub fn take_pending(&mut self, exempt: bool) -> Option<Sense> {
-        if self.deferred.is_some() {
-            return self.deferred.take();
-        }
-        if exempt || self.attentions.is_empty() { None } else { self.take_attention() }
-    }
-
-    pub fn take_attention(&mut self) -> Option<Sense> {
-        if self.attentions.is_empty() {
+    pub fn take_pending(&mut self) -> Option<Sense> {
+        if self.deferred.is_none() && self.attentions.is_empty() {
             return None;
         }
-        Some(Sense::new(SenseKey::UnitAttention, self.attentions.remove(0)))
+        self.deferred.take().or_else(|| Some(Sense::new(SenseKey::UnitAttention, self.attentions.remove(0))))
     }
 
     /// Raises a unit attention.
