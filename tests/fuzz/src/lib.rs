@@ -2,8 +2,10 @@
 //!
 //! The first bytes of the input choose the configuration, the rest is what the peer sends.
 
+mod iscsi;
 mod iscsi_session;
 
+pub use iscsi::{iscsi_initiator, iscsi_login, iscsi_pdu, iscsi_text};
 pub use iscsi_session::iscsi_session;
 
 use wire::nbd::dial::{Dial, DialOptions, DialStep, Goal};

@@ -1,0 +1,4 @@
+//! libFuzzer's door to `fuzz::iscsi_login`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::iscsi_login(data));
