@@ -38,12 +38,15 @@ pub use payload::{bytes_of, views_of};
 pub use perform::{DataIn, Done, Outcome, counted_as, succeeded};
 pub use units::Units;
 
+use sanitize::Sanitizing;
 use saved::SavedFile;
 
 /// Bytes of the medium that the answers of one unit's commands hold at once, of those that are read whole.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// The grain in which they are counted.
 const HELD_GRAIN_BYTES: usize = 64 << 10;
+/// Copies that a unit carries out at once.
+const COPIES_MAX: usize = 8;
 
 /// A session's hold on a unit.
 #[derive(Clone, Debug)]
@@ -87,11 +90,12 @@ pub struct LogicalUnit {
     running: RefCell<BTreeMap<(NexusId, u32), Rc<Errand>>>,
     fences: Rc<RangeLock>,
     held: Rc<Gate>,
+    copies: Rc<Gate>,
     reservations: SavedFile,
     /// There while a SANITIZE is under way, and after one that failed.
     sanitize_mark: SavedFile,
-    /// The SANITIZE that failed may be left without success (AUSE).
-    exit_allowed: Cell<bool>,
+    sanitizing: Cell<Sanitizing>,
+    closed: Cell<bool>,
 }
 
 impl LogicalUnit {
@@ -128,9 +132,11 @@ impl LogicalUnit {
             running: RefCell::default(),
             fences: Rc::default(),
             held: Gate::new(HELD_BYTES_MAX / HELD_GRAIN_BYTES),
+            copies: Gate::new(COPIES_MAX),
             reservations,
             sanitize_mark,
-            exit_allowed: Cell::new(false),
+            sanitizing: Cell::default(),
+            closed: Cell::new(false),
         });
         unit.recall_sanitize().await?;
         Ok(unit)
@@ -162,6 +168,11 @@ impl LogicalUnit {
     fn attach_away(&self, nexus: Nexus, tasks: Rc<dyn NexusTasks>) {
         self.away.borrow_mut().insert(nexus.id, tasks.clone());
         self.attach(nexus, Rc::downgrade(&tasks));
+    }
+
+    /// Whether the session is there; `scsi` takes nothing from one that is not.
+    pub fn has(&self, nexus: NexusId) -> bool {
+        self.nexuses.borrow().contains_key(&nexus)
     }
 
     /// The session is gone.

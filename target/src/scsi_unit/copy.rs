@@ -7,11 +7,11 @@ use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use uuid::Uuid;
-use wire::scsi::copy::{self, CopyEnd, CopyOutcome, CopyPlan, CopySegment};
-use wire::scsi::{Identity, InitiatorPort, NexusId, Refusal, SenseKey, Status, TargetPort, additional};
+use wire::scsi::copy::{self, CopyEnd, CopyOutcome, CopyPlan, CopySegment, NOT_REACHABLE, SEGMENT_FAILED};
+use wire::scsi::{Identity, InitiatorPort, NexusId, Refusal, SenseKey, TargetPort, additional};
 
 use crate::scsi_unit::payload::{Payload, STEP_BYTES};
-use crate::scsi_unit::perform::{Done, Work};
+use crate::scsi_unit::perform::{ABORTED, Done, Work};
 use crate::scsi_unit::{AttachedUnit, Nexus, NexusTasks};
 use crate::serve_core::ServingCore;
 use crate::settings::IscsiLun;
@@ -32,12 +32,21 @@ const THIRD_PARTY_FAILED: Refusal =
 struct End {
     unit: AttachedUnit,
     block_bytes: u64,
+    blocks: u64,
 }
 
 /// One end of a segment: which unit, and where.
 struct Side<'a> {
     end: &'a End,
     lba: u64,
+}
+
+impl Side<'_> {
+    /// Whether `bytes` from here on are on the medium.
+    fn has(&self, bytes: u64) -> bool {
+        let end = self.lba.checked_add(bytes / self.end.block_bytes);
+        end.is_some_and(|end| end <= self.end.blocks)
+    }
 }
 
 /// Hears of aborted tasks, and leaves them: a step of a copy fails by itself.
@@ -53,6 +62,7 @@ impl Work<'_> {
     /// Carries out the copy, and keeps its outcome for RECEIVE COPY RESULTS.
     pub async fn extended_copy(&self, lid4: bool, data: Payload) -> Result<(), Refusal> {
         let plan = copy::parse(&data.into_bytes(), lid4)?;
+        let _turn = self.unit.copies.enter(1).await;
         let mut outcome = CopyOutcome { segments_done: 0, bytes_done: 0, refusal: None };
         let result = self.copy(&plan, &mut outcome).await;
         outcome.refusal = result.err();
@@ -88,7 +98,7 @@ impl Work<'_> {
         outcome: &mut CopyOutcome,
     ) -> Result<(), Refusal> {
         for segment in &plan.segments {
-            let end = |index: u16| ends.get(usize::from(index)).ok_or(Refusal::parameter_field(0, None));
+            let end = |index: u16| ends.get(usize::from(index)).ok_or(NOT_REACHABLE);
             let source = Side { end: end(segment.source)?, lba: segment.source_lba };
             let destination = Side { end: end(segment.destination)?, lba: segment.destination_lba };
             self.copy_segment(segment, source, destination, outcome).await?;
@@ -107,8 +117,8 @@ impl Work<'_> {
         let counted = if segment.count_by_destination { &destination } else { &source };
         let bytes = u64::from(segment.blocks) * counted.end.block_bytes;
         let larger = source.end.block_bytes.max(destination.end.block_bytes);
-        if !bytes.is_multiple_of(larger) {
-            return Err(Refusal::check(SenseKey::CopyAborted, additional::INVALID_FIELD_IN_PARAMETER_LIST));
+        if !bytes.is_multiple_of(larger) || !source.has(bytes) || !destination.has(bytes) {
+            return Err(SEGMENT_FAILED);
         }
         // Towards the front of the same unit from its front, towards its back from its back: what is still to be
         // read must not be written over.
@@ -142,21 +152,22 @@ impl Work<'_> {
 
     /// Finds the unit among those of the node, and begins a session with it.
     async fn attach_end(&self, end: &CopyEnd) -> Result<End, Refusal> {
-        let unreachable = Refusal::check(SenseKey::CopyAborted, additional::COPY_TARGET_NOT_REACHABLE);
-        let lun = self.find(end).ok_or(unreachable)?;
+        let lun = self.find(end).ok_or(NOT_REACHABLE)?;
         let block_bytes = lun.block_bytes;
         if end.block_bytes != 0 && end.block_bytes != block_bytes {
             return Err(Refusal::check(SenseKey::CopyAborted, additional::INCORRECT_COPY_TARGET_TYPE));
         }
-        let (initiator, target) = self.ports().ok_or(unreachable)?;
-        let id = next_nexus(self.here);
-        let nexus = Nexus { id, lun: 0, initiator, target };
+        let (initiator, target) = self.ports().ok_or(ABORTED)?;
+        let nexus = Nexus { id: next_nexus(self.here), lun: 0, initiator, target };
         let tasks: Weak<dyn NexusTasks> = Weak::<Deaf>::new();
         let unit = AttachedUnit::attach(self.here, &lun, nexus, tasks).await;
-        let end = End { unit, block_bytes: block_bytes.into() };
-        if let Err(refusal) = self.clear_attentions(&end).await {
-            end.unit.detach(self.here);
-            return Err(refusal);
+        let mut end = End { unit, block_bytes: block_bytes.into(), blocks: 0 };
+        match self.count_blocks(&end).await {
+            Ok(blocks) => end.blocks = blocks,
+            Err(refusal) => {
+                end.unit.detach(self.here);
+                return Err(refusal);
+            }
         }
         Ok(end)
     }
@@ -176,6 +187,17 @@ impl Work<'_> {
         let nexuses = self.unit.nexuses.borrow();
         let nexus = &nexuses.get(&self.errand.nexus())?.nexus;
         Some((nexus.initiator.clone(), nexus.target.clone()))
+    }
+
+    /// How large the unit is; READ CAPACITY (16) gives its last block.
+    async fn count_blocks(&self, end: &End) -> Result<u64, Refusal> {
+        self.clear_attentions(end).await?;
+        let mut cdb = [0; 16];
+        cdb[..2].copy_from_slice(&[0x9e, 0x10]);
+        cdb[13] = 32;
+        let capacity = self.third_party(end, &cdb, Vec::new()).await?;
+        let last = capacity.first_chunk().map(|last| u64::from_be_bytes(*last));
+        last.and_then(|last| last.checked_add(1)).ok_or(THIRD_PARTY_FAILED)
     }
 
     /// TEST UNIT READY until a fresh nexus has heard of everything.
@@ -202,7 +224,7 @@ impl Work<'_> {
         // Boxed: a command may be a copy, and a copy consists of commands.
         let executed = Box::pin(end.unit.execute(self.here, TAG, cdb, data_out));
         let done = self.errand.watch(executed, || end.unit.abort(self.here, TAG)).await;
-        done.ok_or(Refusal { status: Status::TaskAborted, sense: None })
+        done.ok_or(ABORTED)
     }
 
     fn failed(&self, end: &End, refusal: &Refusal) -> Refusal {

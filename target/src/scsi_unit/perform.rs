@@ -68,6 +68,9 @@ pub struct Done {
     pub descriptor_sense: bool,
 }
 
+/// What nobody hears: the command was aborted.
+pub(super) const ABORTED: Refusal = Refusal { status: Status::TaskAborted, sense: None };
+
 /// A command being carried out.
 pub(super) struct Work<'a> {
     pub unit: &'a Rc<LogicalUnit>,
@@ -120,6 +123,9 @@ impl LogicalUnit {
         data_out: &[u8],
     ) -> Option<Done> {
         let arrived = self.core.turn_started();
+        if !self.has(nexus) {
+            return None;
+        }
         let begun = self.scsi.borrow_mut().begin(nexus, cdb);
         let command = match begun {
             Ok(command) => command,
@@ -179,9 +185,7 @@ impl Work<'_> {
                 return self.lba_status(lba, allocation_bytes).await.map(DataIn::Bytes);
             }
             Command::ExtendedCopy { lid4, .. } => self.extended_copy(lid4, data).await?,
-            Command::Sanitize { action, immediate, unrestricted_exit, .. } => {
-                self.sanitize(action, immediate, unrestricted_exit, data).await?;
-            }
+            Command::Sanitize { action, immediate, .. } => self.sanitize(action, immediate, data).await?,
             Command::Read { .. } | Command::Unit(_) => unreachable!("carried out by `perform`"),
         }
         Ok(DataIn::None)
@@ -190,12 +194,15 @@ impl Work<'_> {
     async fn answer(&self, command: &UnitCommand, data_out: Vec<View>) -> Result<DataIn, Refusal> {
         let unit = self.unit;
         let nexus = self.errand.nexus();
+        if !unit.has(nexus) {
+            return Err(ABORTED);
+        }
         let answer = unit.scsi.borrow_mut().answer(nexus, command, &bytes_of(&data_out));
         for other in answer.abort {
             unit.abort_tasks(other);
         }
         if let Some(reservations) = answer.save
-            && let Err(fault) = unit.reservations.replace(&reservations).await
+            && let Err(fault) = unit.reservations.replace(reservations).await
         {
             tracing::error!(volume = unit.name(), "reservations are not saved: {fault}");
             return Err(Refusal::check(SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE));
@@ -248,7 +255,7 @@ impl Work<'_> {
     /// An aborted command stops where it is.
     pub fn goes_on(&self) -> Result<(), Refusal> {
         if self.errand.is_aborted() {
-            return Err(Refusal { status: Status::TaskAborted, sense: None });
+            return Err(ABORTED);
         }
         Ok(())
     }

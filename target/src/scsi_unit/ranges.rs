@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::buffer::is_zero;
 use reactor::{View, io as verbs};
 use wire::nbd::transmission::{Extent, STATE_HOLE};
 use wire::scsi::{
@@ -35,11 +36,11 @@ impl Work<'_> {
             return Err(self.data_missing());
         }
         self.errand.writes_to(range.start, range.end - range.start);
-        if ndob || reactor::buffer::is_zero(&block) {
-            self.zero(range, unmap).await
-        } else {
-            self.fill(range, &block).await
+        match ndob || is_zero(&block) {
+            true => self.zero(range, unmap).await?,
+            false => self.fill(range, &block).await?,
         }
+        self.keep_promise().await
     }
 
     /// Zeroes the range.
@@ -91,7 +92,13 @@ impl Work<'_> {
             let trimmed = self.unit.volume.trim(range.start, range.end - range.start, false).await;
             trimmed.map_err(|fault| self.refuse(&fault, Access::Write))?;
         }
-        Ok(())
+        self.keep_promise().await
+    }
+
+    /// Commands without FUA are durable, too, when an initiator has switched the cache off.
+    async fn keep_promise(&self) -> Result<(), Refusal> {
+        let write_through = self.unit.scsi.borrow().write_through();
+        if write_through { self.synchronize(false).await } else { Ok(()) }
     }
 
     /// GET LBA STATUS (SBC-3 5.4).

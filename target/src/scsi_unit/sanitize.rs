@@ -1,8 +1,8 @@
 //! SANITIZE (SBC-3 5.24): everything on the medium is overwritten or let go.
 //!
 //! It runs on a task of its own, whoever asked for it and goes away. A mark on the disk says that it has begun: a
-//! unit that finds one when it is opened was interrupted, and is as if the operation had failed. Clients of other
-//! fronts are not kept out: what they write meanwhile may stay.
+//! unit that finds one when it is opened was interrupted, and is as if the operation had failed, without the
+//! permission to leave that (AUSE). Clients of other fronts are not kept out: what they write meanwhile may stay.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use reactor::sync::one_shot;
 use wire::scsi::sanitize::{self, Overwrite};
 use wire::scsi::{Refusal, SanitizeAction, SenseKey, additional};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::scsi_unit::LogicalUnit;
 use crate::scsi_unit::payload::{Payload, STEP_BYTES, buffer};
 use crate::scsi_unit::perform::{Work, steps};
@@ -19,8 +19,20 @@ use crate::store::Zeroing;
 
 /// What is let go before the progress is told.
 const ERASE_STEP_BYTES: u64 = 64 << 20;
-/// The contents of the mark: whether the failure mode may be left without success (AUSE).
-const MARK: [&[u8]; 2] = [b"restricted", b"unrestricted"];
+/// The contents of the mark, for people.
+const MARK: &[u8] = b"a SANITIZE of this volume has begun and not succeeded yet\n";
+
+/// What this volume has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sanitizing {
+    /// None was begun, or the last one has succeeded.
+    #[default]
+    No,
+    /// One is under way.
+    Running,
+    /// The last one failed.
+    Failed,
+}
 
 impl Work<'_> {
     /// Starts a SANITIZE, and waits for its end unless `immediate`.
@@ -28,25 +40,32 @@ impl Work<'_> {
         &self,
         action: SanitizeAction,
         immediate: bool,
-        unrestricted_exit: bool,
         data: Payload,
     ) -> Result<(), Refusal> {
         let unit = self.unit;
+        if unit.sanitizing.get() == Sanitizing::Running {
+            // Both had passed the gates before either began.
+            return Err(Refusal::check(SenseKey::NotReady, additional::SANITIZE_IN_PROGRESS));
+        }
         let overwrite = match action {
             SanitizeAction::Overwrite => {
                 let geometry = *unit.scsi.borrow().geometry();
                 Some(sanitize::parse(&data.into_bytes(), &geometry)?)
             }
             SanitizeAction::BlockErase => None,
-            SanitizeAction::ExitFailureMode => return self.exit_failure_mode().await,
+            SanitizeAction::ExitFailureMode => {
+                unit.set_sanitizing(Sanitizing::No);
+                unit.forget_mark().await;
+                return Ok(());
+            }
         };
-        unit.scsi.borrow_mut().sanitize_started();
-        if let Err(fault) = unit.sanitize_mark.replace(MARK[usize::from(unrestricted_exit)]).await {
-            unit.scsi.borrow_mut().sanitize_ended(true);
+        let before = unit.sanitizing.get();
+        unit.set_sanitizing(Sanitizing::Running);
+        if let Err(fault) = unit.sanitize_mark.replace(MARK.to_vec()).await {
+            unit.set_sanitizing(before);
             tracing::error!(volume = unit.name(), "SANITIZE cannot begin: {fault}");
             return Err(Refusal::check(SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE));
         }
-        unit.exit_allowed.set(unrestricted_exit);
         let (giver, taker) = one_shot();
         let working = unit.clone();
         unit.core.spawn(async move { giver.give(working.sanitize_all(overwrite).await) });
@@ -55,31 +74,17 @@ impl Work<'_> {
         }
         Err(Refusal::check(SenseKey::MediumError, additional::SANITIZE_COMMAND_FAILED))
     }
-
-    /// Only where the operation that failed allowed it.
-    async fn exit_failure_mode(&self) -> Result<(), Refusal> {
-        let unit = self.unit;
-        if !unit.exit_allowed.get() {
-            return Err(Refusal::cdb_field(1, Some(4)));
-        }
-        unit.forget_mark().await;
-        unit.scsi.borrow_mut().sanitize_ended(true);
-        Ok(())
-    }
 }
 
 impl LogicalUnit {
     /// A SANITIZE that the last run of the node did not finish has failed.
     pub(super) async fn recall_sanitize(&self) -> Result<(), Fault> {
-        if let Some(mark) = self.sanitize_mark.load().await? {
+        if self.sanitize_mark.load().await?.is_some() {
             tracing::error!(
                 volume = self.name(),
                 "its last SANITIZE was interrupted or failed; it serves no data until another one succeeds"
             );
-            self.exit_allowed.set(mark == MARK[1]);
-            let scsi = &mut *self.scsi.borrow_mut();
-            scsi.sanitize_started();
-            scsi.sanitize_ended(false);
+            self.set_sanitizing(Sanitizing::Failed);
         }
         Ok(())
     }
@@ -97,11 +102,26 @@ impl LogicalUnit {
             failed => failed,
         };
         match &done {
-            Ok(()) => self.forget_mark().await,
-            Err(fault) => tracing::error!(volume = self.name(), "SANITIZE has failed: {fault}"),
+            Ok(()) => {
+                self.forget_mark().await;
+                self.set_sanitizing(Sanitizing::No);
+            }
+            Err(fault) => {
+                tracing::error!(volume = self.name(), "SANITIZE has failed: {fault}");
+                self.set_sanitizing(Sanitizing::Failed);
+            }
         }
-        self.scsi.borrow_mut().sanitize_ended(done.is_ok());
         done.is_ok()
+    }
+
+    fn set_sanitizing(&self, sanitizing: Sanitizing) {
+        self.sanitizing.set(sanitizing);
+        let scsi = &mut *self.scsi.borrow_mut();
+        match sanitizing {
+            Sanitizing::Running => scsi.sanitize_started(),
+            Sanitizing::No => scsi.sanitize_ended(true),
+            Sanitizing::Failed => scsi.sanitize_ended(false),
+        }
     }
 
     async fn overwrite(&self, how: &Overwrite) -> Result<(), Fault> {
@@ -119,6 +139,7 @@ impl LogicalUnit {
             let pattern = Rc::new(pattern);
             let size_bytes = self.volume.size_bytes();
             for step in steps(0..size_bytes) {
+                self.must_be_open()?;
                 let view = View::of_shared(&pattern, 0, (step.end - step.start) as usize);
                 self.volume.write(step.start, view, false).await?;
                 let passes = u64::from(how.passes) * size_bytes;
@@ -133,6 +154,7 @@ impl LogicalUnit {
         let size_bytes = self.volume.size_bytes();
         let mut at = 0;
         while at < size_bytes {
+            self.must_be_open()?;
             let len = (size_bytes - at).min(ERASE_STEP_BYTES);
             let how = Zeroing { may_unmap: true, fast_only: false };
             self.volume.write_zeroes(at, len, how, false).await?;
@@ -142,13 +164,19 @@ impl LogicalUnit {
         Ok(())
     }
 
+    fn must_be_open(&self) -> Result<(), Fault> {
+        match self.closed.get() {
+            true => Err(Fault::new(Kind::ShuttingDown, "the volume is going away")),
+            false => Ok(()),
+        }
+    }
+
     fn sanitize_came_to(&self, done: u64, all: u64) {
         let progress = u128::from(done) * 0xffff / u128::from(all.max(1));
         self.scsi.borrow_mut().sanitize_progress(progress as u16);
     }
 
     async fn forget_mark(&self) {
-        self.exit_allowed.set(false);
         if let Err(fault) = self.sanitize_mark.remove().await {
             tracing::error!(
                 volume = self.name(),

@@ -1,8 +1,4 @@
 //! A small file that a unit keeps across restarts: replaced whole and durably, or left as it was.
-//!
-//! ```text
-//! magic "ringsan1" | CRC-32C of the rest, big-endian | contents
-//! ```
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,8 +12,6 @@ use reactor::{Core, io as verbs};
 
 use crate::fault::{Fault, Kind};
 
-const MAGIC: &[u8; 8] = b"ringsan1";
-const HEAD_BYTES: usize = 12;
 /// More than any unit saves.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -51,18 +45,13 @@ impl SavedFile {
         verbs::blocking(call).await.map_err(|error| {
             Fault::caused(Kind::Io, format!("the file {} cannot be read", self.path.display()), error)
         })?;
-        let whole = read.lock().unwrap_or_else(PoisonError::into_inner).take();
-        whole.map(|whole| self.contents(whole)).transpose()
+        Ok(read.lock().unwrap_or_else(PoisonError::into_inner).take())
     }
 
     /// Keeps `contents`; when this returns without a fault they have reached the disk.
-    pub async fn replace(&self, contents: &[u8]) -> Result<(), Fault> {
-        let mut whole = Vec::with_capacity(HEAD_BYTES + contents.len());
-        whole.extend_from_slice(MAGIC);
-        whole.extend_from_slice(&crc32c::crc32c(contents).to_be_bytes());
-        whole.extend_from_slice(contents);
+    pub async fn replace(&self, contents: Vec<u8>) -> Result<(), Fault> {
         let path = self.path.clone();
-        self.in_turn(move || write_whole(&path, &whole)).await
+        self.in_turn(move || write_whole(&path, &contents)).await
     }
 
     /// Forgets what was saved.
@@ -94,22 +83,6 @@ impl SavedFile {
             Fault::caused(Kind::Io, context, error)
         })
     }
-
-    fn contents(&self, mut whole: Vec<u8>) -> Result<Vec<u8>, Fault> {
-        let sound = whole.split_first_chunk::<8>().is_some_and(|(magic, rest)| {
-            let body = rest.split_first_chunk::<4>();
-            magic == MAGIC && body.is_some_and(|(sum, body)| *sum == crc32c::crc32c(body).to_be_bytes())
-        });
-        if !sound {
-            let context = format!(
-                "{} is damaged; restore it, or delete it if no initiator relies on what it kept",
-                self.path.display()
-            );
-            return Err(Fault::new(Kind::Invalid, context));
-        }
-        whole.drain(..HEAD_BYTES);
-        Ok(whole)
-    }
 }
 
 fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -123,14 +96,14 @@ fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(whole))
 }
 
-fn write_whole(path: &Path, whole: &[u8]) -> io::Result<()> {
+fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(whole)?;
+    file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
     sync_folder(path)

@@ -87,7 +87,10 @@ impl Units {
 
     /// Its volume is going away. To be called when the volume is taken from the core's volumes.
     pub fn close(&self, uuid: Uuid) {
-        self.open.borrow_mut().remove(&uuid);
+        let unit = self.open.borrow_mut().remove(&uuid);
+        if let Some(unit) = unit {
+            unit.closed.set(true);
+        }
     }
 
     /// Takes over new sizes and settings. To be called after a volume was resized, and after a new directory came.
@@ -109,7 +112,11 @@ impl Units {
             }
             ScsiAsk::Detach { uuid, nexus } => self.with(uuid, |unit| unit.detach(nexus)),
             ScsiAsk::SetLuns { uuid, nexus, luns } => {
-                self.with(uuid, |unit| unit.scsi().borrow_mut().set_luns(nexus, &luns));
+                self.with(uuid, |unit| {
+                    if unit.has(nexus) {
+                        unit.scsi().borrow_mut().set_luns(nexus, &luns);
+                    }
+                });
             }
             ScsiAsk::Execute { uuid, nexus, tag, cdb, data_out, reply } => {
                 let Some(unit) = self.get(uuid) else { return };
