@@ -131,6 +131,8 @@ pub struct InitiatorLogin {
     identifier: u8,
     challenge: [u8; CHALLENGE_BYTES],
     stage: u8,
+    /// The stage that the last request asked for.
+    wanted: Option<u8>,
     collector: Collector,
     said: BTreeMap<String, String>,
     algorithm: Option<Algorithm>,
@@ -148,6 +150,7 @@ impl InitiatorLogin {
             identifier: rest[0],
             challenge: *challenge,
             stage: if skips_security { OPERATIONAL } else { SECURITY },
+            wanted: None,
             collector: Collector::default(),
             said: BTreeMap::new(),
             algorithm: None,
@@ -275,7 +278,7 @@ impl InitiatorLogin {
     }
 
     fn enter(&mut self, stage: u8) -> Result<(), InitiatorError> {
-        if stage <= self.stage || !matches!(stage, OPERATIONAL | FULL_FEATURE) {
+        if self.wanted != Some(stage) {
             return Err(InitiatorError::Protocol("a stage that was not asked for"));
         }
         if self.stage == SECURITY && !self.is_proved {
@@ -286,12 +289,13 @@ impl InitiatorLogin {
     }
 
     /// The request of the current stage; all requests but those for the rest of an answer want the next one.
-    fn request(&self, transit: bool) -> LoginRequest {
-        let wanted = if self.stage == SECURITY { OPERATIONAL } else { FULL_FEATURE };
+    fn request(&mut self, transit: bool) -> LoginRequest {
+        let next = if self.stage == SECURITY { OPERATIONAL } else { FULL_FEATURE };
+        self.wanted = transit.then_some(next);
         LoginRequest {
             transit,
             current_stage: self.stage,
-            next_stage: if transit { wanted } else { 0 },
+            next_stage: self.wanted.unwrap_or(0),
             isid: self.wishes.isid,
             tsih: self.wishes.tsih,
             cid: self.wishes.cid,

@@ -6,6 +6,7 @@ use wire::iscsi::chap::Algorithm;
 use wire::iscsi::initiator::{InitiatorError, InitiatorLogin, InitiatorStep, LoggedIn, Wishes};
 use wire::iscsi::login::{Agreed, Login, LoginStatus, LoginStep};
 use wire::iscsi::parameters::{DigestPolicy, Offers};
+use wire::iscsi::pdu::LoginResponse;
 
 fn wishes() -> Wishes {
     Wishes {
@@ -99,6 +100,17 @@ fn initiator_leaves_a_target_that_does_not_prove_itself() {
     assert_eq!(meet(wishes.clone(), Offers::default(), &guarded()), Err(InitiatorError::TargetUnproved));
     let open = meet(wishes, Offers::default(), &Door::default());
     assert_eq!(open, Err(InitiatorError::TargetUnproved), "one that asks for nothing proves nothing");
+}
+
+#[test]
+fn initiator_enters_no_stage_that_it_did_not_ask_for() {
+    let granted = |next_stage| LoginResponse { transit: true, next_stage, ..LoginResponse::default() };
+    for stage in [0, 2, 3] {
+        let mut initiator = InitiatorLogin::new(wishes(), [1; 64]);
+        initiator.begin();
+        let step = initiator.step(&granted(stage), b"");
+        assert!(matches!(step, InitiatorStep::Failed(InitiatorError::Protocol(_))), "{stage}: {step:?}");
+    }
 }
 
 #[test]
