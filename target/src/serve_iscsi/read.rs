@@ -27,8 +27,10 @@ pub async fn read(connection: &Rc<Connection>, task: &Rc<Task>, read: Read) {
     if end == 0 {
         return connection.read_nothing(task, read.lun, read.bytes);
     }
-    if read.unit.is_fenced() {
-        read.unit.passage(read.offset, end).await;
+    if read.unit.is_fenced()
+        && let Some(errand) = task.errand()
+    {
+        errand.passage(read.offset, end).await;
     }
     let mut at = 0;
     while at < end {

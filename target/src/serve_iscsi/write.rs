@@ -26,10 +26,10 @@ pub struct Write {
 
 /// Carries it out.
 pub async fn write(connection: &Rc<Connection>, task: &Rc<Task>, write: Write) {
-    if write.unit.is_fenced() {
-        write.unit.passage(write.offset, write.bytes).await;
-    }
     if let Some(errand) = task.errand() {
+        if write.unit.is_fenced() {
+            errand.passage(write.offset, write.bytes).await;
+        }
         errand.writes_to(write.offset, write.bytes);
     }
     match receive_and_write(connection, task, &write).await {
