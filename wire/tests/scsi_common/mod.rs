@@ -1,6 +1,8 @@
 //! A unit to test, nexuses on it, and commands put in a line.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod reservation;
+
 use wire::scsi::{
     Answer, Command, Geometry, Identity, InitiatorPort, NexusId, Refusal, Sense, TargetPort, Unit,
 };
