@@ -29,7 +29,7 @@ impl<'a> DataOut<'a> {
         total: u64,
     ) -> Result<DataOut<'a>, Ended> {
         let asked = task.unsolicited(|| connection.session.borrow().awaits_unsolicited(task.id)).await?;
-        let total = total.min(task.expected_bytes.into()) as u32;
+        let total = total.min(task.out_bytes.into()) as u32;
         Ok(DataOut { connection, task, total, asked })
     }
 

@@ -122,9 +122,7 @@ async fn on_unit(
 
 /// A command to a unit of another core: whatever data the initiator has goes along.
 async fn elsewhere(connection: &Rc<Connection>, task: &Rc<Task>, unit: AttachedUnit, lun: u16, cdb: &Cdb) {
-    let writes = connection.session.borrow().task(task.id).write;
-    let total = if writes { task.expected_bytes } else { 0 };
-    let pieces = match collected(connection, task, total.into()).await {
+    let pieces = match collected(connection, task, task.out_bytes.into()).await {
         Ok(pieces) => pieces,
         Err(ended) => return connection.data_ended(task, ended),
     };
@@ -207,9 +205,7 @@ impl Connection {
         if task.is_aborted() {
             return self.forget(task);
         }
-        let expected =
-            if self.session.borrow().task(task.id).read { task.expected_bytes as usize } else { 0 };
-        let end = views.iter().map(View::len).sum::<usize>().min(expected);
+        let end = views.iter().map(View::len).sum::<usize>().min(task.in_bytes as usize);
         if end == 0 {
             return self.respond(task, Status::Good, None, scsi_bytes, receipt);
         }

@@ -23,7 +23,7 @@ pub struct Read {
 
 /// Carries it out.
 pub async fn read(connection: &Rc<Connection>, task: &Rc<Task>, read: Read) {
-    let end = read.bytes.min(task.expected_bytes.into());
+    let end = read.bytes.min(task.in_bytes.into());
     if end == 0 {
         return connection.read_nothing(task, read.lun, read.bytes);
     }

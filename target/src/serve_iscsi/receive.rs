@@ -194,7 +194,7 @@ async fn begin(
     is_whole: bool,
     lends: bool,
 ) -> Result<Option<u32>, Fault> {
-    let first_burst = connection.agreed.parameters.first_burst_length.min(task.expected_bytes);
+    let first_burst = connection.agreed.parameters.first_burst_length.min(task.out_bytes);
     let held_bytes = if is_whole { len } else { first_burst as usize };
     connection.budget.hold_beside_stuck(held_bytes).await;
     let held = Held::stuck(&connection.budget, held_bytes);
@@ -275,8 +275,7 @@ impl Connection {
         let arrived = self.here.core().turn_started();
         let make = || {
             let session = self.session.borrow();
-            let asked = session.task(id);
-            Task::new(id, arrived, asked.lun, asked.expected_bytes)
+            Task::new(id, arrived, session.task(id))
         };
         tasks[index].get_or_insert_with(make).clone()
     }

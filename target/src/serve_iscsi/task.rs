@@ -19,8 +19,10 @@ pub struct Task {
     pub id: TaskId,
     /// When it came.
     pub arrived: Moment,
-    /// Bytes that the initiator expects to move.
-    pub expected_bytes: u32,
+    /// Bytes that the initiator has room for.
+    pub in_bytes: u32,
+    /// Bytes that the initiator has to send.
+    pub out_bytes: u32,
     lun: Lun,
     /// Its place among the session's tasks; 0 until it is started.
     place: Cell<u64>,
@@ -83,12 +85,13 @@ pub struct Piece {
 
 impl Task {
     /// A command that has just been heard of.
-    pub fn new(id: TaskId, arrived: Moment, lun: Lun, expected_bytes: u32) -> Rc<Task> {
+    pub fn new(id: TaskId, arrived: Moment, asked: &session::Task) -> Rc<Task> {
         Rc::new(Task {
             id,
             arrived,
-            expected_bytes,
-            lun,
+            in_bytes: if asked.read { asked.expected_bytes } else { 0 },
+            out_bytes: if asked.write { asked.expected_bytes } else { 0 },
+            lun: asked.lun,
             place: Cell::new(0),
             attribute: Cell::new(TaskAttribute::Simple),
             aborted: Cell::new(false),

@@ -45,7 +45,10 @@ async fn receive_and_write(
     task: &Rc<Task>,
     write: &Write,
 ) -> Result<Result<(), Fault>, Ended> {
-    let mut data = DataOut::begin(connection, task, write.bytes).await?;
+    // Of a block that the initiator does not send whole, nothing is written.
+    let block = u64::from(write.unit.block_bytes());
+    let whole = write.bytes.min(task.out_bytes.into()) / block * block;
+    let mut data = DataOut::begin(connection, task, whole).await?;
     if data.total() == 0 {
         return Ok(Ok(()));
     }
