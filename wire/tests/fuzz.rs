@@ -55,6 +55,7 @@ fn corpus_holds() {
     corpus("iscsi_login").iter().for_each(|input| targets::iscsi_login(input));
     corpus("iscsi_initiator").iter().for_each(|input| targets::iscsi_initiator(input));
     corpus("iscsi_session").iter().for_each(|input| targets::iscsi_session(input));
+    corpus("scsi_cdb").iter().for_each(|input| targets::scsi_cdb(input));
 }
 
 proptest! {
@@ -73,6 +74,11 @@ proptest! {
     #[test]
     fn dial_withstands_anything(input in inputs("dial")) {
         targets::dial(&input);
+    }
+
+    #[test]
+    fn scsi_cdbs_withstand_anything(input in inputs("scsi_cdb")) {
+        targets::scsi_cdb(&input);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 
 mod iscsi;
 mod iscsi_session;
+mod scsi_cdb;
 
 pub use iscsi::{iscsi_initiator, iscsi_login, iscsi_pdu, iscsi_text};
 pub use iscsi_session::iscsi_session;
+pub use scsi_cdb::scsi_cdb;
 
 use wire::nbd::dial::{Dial, DialOptions, DialStep, Goal};
 use wire::nbd::handshake::{
