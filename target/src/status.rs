@@ -121,7 +121,7 @@ pub struct VolumeStatus {
     pub cpu: Option<usize>,
     /// What its store is, when it is served.
     pub facts: Option<VolumeFacts>,
-    /// Clients attached.
+    /// Clients attached, NBD's and iSCSI sessions.
     pub connections: usize,
     /// By operation; those never asked for are left out.
     pub operations: BTreeMap<String, OperationStatus>,
@@ -172,6 +172,8 @@ pub struct ClientStatus {
 pub struct IscsiStatus {
     /// Why nobody listens, when the default portal is taken.
     pub unavailable: Option<String>,
+    /// What may not be meant: logical units without a volume, volumes without a target.
+    pub remarks: Vec<String>,
     /// What SendTargets tells instead of the portals.
     pub advertised: Vec<String>,
     /// `none`, `chap` or `mutual_chap`.

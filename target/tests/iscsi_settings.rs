@@ -97,9 +97,25 @@ lun = [{ volume = \"a\", block_size = 4096 }, { volume = \"B b\", number = 7, re
     assert_eq!((&luns[1]["lun"], &luns[1]["read_only"]), (&7.into(), &true.into()));
     let shown = node.control(&["status", "--over", "0s"]).expect("shown");
     assert!(shown.contains("B b, read-only") && shown.contains("CHAP, restricted"), "{shown}");
+    assert!(shown.contains("LUN 2 of iqn.2026-11.io.ringsan:both is not there"), "{shown}");
     let said = node.status().to_string() + &shown + &node.http("GET", "/metrics", &[], "").1;
     let (_, log) = node.stop();
+    assert_eq!(log.matches("there is no volume `c`").count(), 1, "{log}");
     assert!(!(said + &log).contains("a secret"), "the secret was told");
+}
+
+#[test]
+fn a_volume_whose_target_name_is_taken_is_remarked_on() {
+    let folder = Folder::new();
+    let node = served(&folder, "portals = \"127.0.0.1:0\"");
+    let names = target_names(&node);
+    let taken =
+        names.iter().find_map(|name| name.strip_prefix("iqn.2026-11.io.ringsan:b-b:")).expect("of `B b`");
+    let create = ["volume", "create", &format!("b-b:{taken}"), "--backing", "memory", "--size", "1M"];
+    node.control(&create).expect("created, though it has no target");
+    assert_eq!(target_names(&node), names);
+    let remark = node.status()["iscsi"]["remarks"][0].as_str().expect("a remark").to_owned();
+    assert!(remark.contains(&format!("volume `b-b:{taken}` has no target")), "{remark}");
 }
 
 #[test]

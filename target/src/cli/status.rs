@@ -153,6 +153,9 @@ fn remarks(status: &Status) -> String {
     if let Some(reason) = &status.iscsi.unavailable {
         text += &format!("iSCSI is off: {reason}; `ringsan reload` tries again\n");
     }
+    for remark in status.iscsi.remarks.iter().filter(|_| iscsi::is_on(status)) {
+        text += &format!("iSCSI: {remark}\n");
+    }
     for volume in &status.volumes {
         if let Some(reason) = &volume.unavailable {
             text += &format!("volume {} is not served: {reason}\n", volume.name);

@@ -37,6 +37,8 @@ use crate::settings::{CoreSettings, NbdSettings, Portal, Protocol, VolumeSetting
 use crate::snapshot::CoreSnapshot;
 use crate::state::State;
 
+use targets::Targets;
+
 pub use start::{StartError, Started, start};
 
 /// Reads the configuration anew; called at the start and at each reload.
@@ -75,6 +77,8 @@ struct Live {
     iscsi: IscsiConfig,
     /// Why nobody listens for iSCSI, though nobody said so.
     iscsi_off: Option<String>,
+    /// As the cores know them.
+    targets: Targets,
     tls_files: Option<TlsFiles>,
     tls_fingerprint: Vec<u8>,
     /// Where the admin API listens, its port told by the kernel if it was 0.
@@ -154,7 +158,9 @@ impl Node {
 }
 
 impl Live {
-    fn directory(&self) -> Directory {
+    /// What the cores are to know now.
+    fn directory(&mut self) -> Directory {
+        self.targets = targets::targets(self);
         let entry = |volume: &LiveVolume| match &volume.service {
             Service::Serving { core, facts } => {
                 Some(DirectoryEntry { settings: volume.settings.clone(), facts: facts.clone(), core: *core })
@@ -162,11 +168,7 @@ impl Live {
             Service::Unavailable(_) => None,
         };
         let exports = self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), entry(volume)?)));
-        Directory {
-            nbd: self.nbd.clone(),
-            iscsi: Arc::new(targets::settings(self)),
-            exports: exports.collect(),
-        }
+        Directory { nbd: self.nbd.clone(), iscsi: self.targets.settings.clone(), exports: exports.collect() }
     }
 
     fn volumes_per_core(&self, cores: usize) -> Vec<usize> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::sessions::{iscsi_status, session_status, sessions_by_target};
+use super::sessions::{iscsi_status, session_status, sessions_by_target, sessions_with};
 use super::{Live, LivePortal, LiveVolume, Node, Service};
 use crate::config::survey::{backing_kind, backing_text};
 use crate::config::values::{poll_name, tls_name};
@@ -64,7 +64,7 @@ impl Node {
                 client_ca: live.tls_files.as_ref().and_then(|files| files.client_ca.clone()),
             },
             cores: (0..sample.now.len()).map(|core| self.core_status(&live, sample, core)).collect(),
-            volumes: live.volumes.values().map(|volume| self.volume_status(volume, sample)).collect(),
+            volumes: live.volumes.values().map(|volume| self.volume_status(&live, volume, sample)).collect(),
             iscsi: iscsi_status(&live, &self.core_settings.cpus, sample),
             clients: sample.now.iter().flat_map(|core| clients(core, sample)).collect(),
             dropped: dropped(&sample.now),
@@ -109,7 +109,7 @@ impl Node {
         }
     }
 
-    fn volume_status(&self, volume: &LiveVolume, sample: &Sample) -> VolumeStatus {
+    fn volume_status(&self, live: &Live, volume: &LiveVolume, sample: &Sample) -> VolumeStatus {
         let settings = &volume.settings;
         let now = find(&sample.now, volume);
         let before = sample.before.as_ref().map(|(snapshots, seconds)| (find(snapshots, volume), *seconds));
@@ -129,7 +129,8 @@ impl Node {
             unavailable,
             cpu,
             facts: now.map(|snapshot| &snapshot.facts).or(facts).cloned(),
-            connections: now.map_or(0, |snapshot| snapshot.connections),
+            connections: now.map_or(0, |snapshot| snapshot.connections)
+                + sessions_with(live, settings.uuid, &sample.now),
             operations: now.map(|now| operations(now, before)).unwrap_or_default(),
         }
     }
@@ -159,7 +160,7 @@ impl Node {
         let sample = Sample { now: self.snapshots().await?, before: None };
         let live = self.live();
         let volume = live.volumes.get(name).ok_or_else(|| unknown_volume(name))?;
-        Ok(self.volume_status(volume, &sample))
+        Ok(self.volume_status(&live, volume, &sample))
     }
 }
 

@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
 use super::Live;
 use super::report::Sample;
-use super::targets;
 use crate::settings::{IscsiAuthentication, IscsiLun, IscsiTarget};
 use crate::snapshot::{ClientSnapshot, CoreSnapshot, LunSnapshot, SessionSnapshot};
 use crate::status::{IscsiStatus, LunStatus, LunTraffic, SessionLunStatus, SessionStatus, TargetStatus};
 
 /// The iSCSI front; `cpus` are those of the cores.
 pub(super) fn iscsi_status(live: &Live, cpus: &[usize], sample: &Sample) -> IscsiStatus {
-    let settings = targets::settings(live);
+    let settings = &live.targets.settings;
     let sessions: Vec<_> = sessions(&sample.now).map(|session| session_status(session, sample)).collect();
     let target = |target: &IscsiTarget| target_status(target, cpus, &sessions);
     IscsiStatus {
         unavailable: live.iscsi_off.clone(),
         discovery_authentication: authentication_name(&settings.discovery).to_owned(),
         targets: settings.targets.values().map(|each| target(each)).collect(),
-        advertised: settings.advertised,
+        advertised: settings.advertised.clone(),
+        remarks: live.targets.remarks.clone(),
     }
 }
 
@@ -112,10 +114,20 @@ fn authentication_name(authentication: &IscsiAuthentication) -> &'static str {
     }
 }
 
+/// Sessions that have this volume among their logical units.
+pub(super) fn sessions_with(live: &Live, volume: Uuid, snapshots: &[CoreSnapshot]) -> usize {
+    let has = |session: &&SessionSnapshot| {
+        let target = live.targets.settings.targets.get(&session.target);
+        let lun = |used: &LunSnapshot| target.and_then(|target| target.luns.get(&used.lun));
+        session.luns.iter().filter_map(lun).any(|lun| lun.volume == volume)
+    };
+    sessions(snapshots).filter(has).count()
+}
+
 /// Sessions by target, for metrics: also of targets without any.
 pub(super) fn sessions_by_target(live: &Live, snapshots: &[CoreSnapshot]) -> BTreeMap<String, u64> {
-    let targets = targets::settings(live).targets.into_keys();
-    let mut by_target: BTreeMap<String, u64> = targets.map(|name| (name, 0)).collect();
+    let targets = live.targets.settings.targets.keys();
+    let mut by_target: BTreeMap<String, u64> = targets.map(|name| (name.clone(), 0)).collect();
     for session in sessions(snapshots).filter(|session| !session.target.is_empty()) {
         *by_target.entry(session.target.clone()).or_default() += 1;
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::listening::{Bindings, bind_all};
 use super::records;
+use super::targets::Targets;
 use super::{
     ATTACH_TIME, CHANGES_MAX, Live, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
 };
@@ -96,6 +97,7 @@ async fn assemble(
         nbd: Arc::new(config.nbd),
         iscsi: config.iscsi,
         iscsi_off: None,
+        targets: Targets::default(),
         tls_files: config.tls_files,
         tls_fingerprint: config.tls_fingerprint,
         admin_address,

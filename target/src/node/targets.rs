@@ -13,36 +13,73 @@ use crate::config::mistake::Origin;
 use crate::settings::{IscsiLun, IscsiSettings, IscsiTarget, Protocol};
 use crate::status::ReloadReport;
 
-/// What cores are told of iSCSI.
-pub(super) fn settings(live: &Live) -> IscsiSettings {
-    let portals = live.portals.iter().filter(|portal| portal.protocol == Protocol::Iscsi);
-    let listening = portals.filter_map(|portal| portal.address.parse::<SocketAddr>().ok());
-    IscsiSettings {
-        targets: targets(&live.iscsi, &live.volumes),
-        listening: listening.collect(),
-        reservations_dir: live.node.state_dir.join("reservations"),
-        ..live.iscsi.settings.clone()
+/// What cores were told of iSCSI last.
+pub(super) struct Targets {
+    pub(super) settings: Arc<IscsiSettings>,
+    /// What an operator may not have meant.
+    pub(super) remarks: Vec<String>,
+}
+
+impl Default for Targets {
+    fn default() -> Targets {
+        Targets { settings: Arc::new(IscsiSettings::closed()), remarks: Vec::new() }
     }
 }
 
-fn targets(
+/// What cores shall be told of iSCSI; what is odd about it, and was not before, goes to the log.
+pub(super) fn targets(live: &Live) -> Targets {
+    let portals = live.portals.iter().filter(|portal| portal.protocol == Protocol::Iscsi);
+    let listening = portals.filter_map(|portal| portal.address.parse::<SocketAddr>().ok());
+    let mut remarks = unserved(&live.iscsi, &live.volumes);
+    let settings = IscsiSettings {
+        targets: all(&live.iscsi, &live.volumes, &mut remarks),
+        listening: listening.collect(),
+        reservations_dir: live.node.state_dir.join("reservations"),
+        ..live.iscsi.settings.clone()
+    };
+    let is_on = !settings.listening.is_empty();
+    for remark in remarks.iter().filter(|remark| is_on && !live.targets.remarks.contains(remark)) {
+        tracing::warn!("iSCSI: {remark}");
+    }
+    Targets { settings: Arc::new(settings), remarks }
+}
+
+/// Logical units that are declared and not there, or not whole.
+fn unserved(config: &IscsiConfig, volumes: &BTreeMap<String, LiveVolume>) -> Vec<String> {
+    let luns = config.targets.iter().flat_map(|target| target.luns.iter().map(move |lun| (target, lun)));
+    luns.filter_map(|(target, (number, lun))| {
+        let LunDeclaration { volume, block_bytes, .. } = lun;
+        let what = format!("LUN {number} of {}", target.name);
+        match volumes.get(volume).map(|volume| &volume.service) {
+            None => Some(format!("{what} is not there: there is no volume `{volume}`")),
+            Some(Service::Unavailable(_)) => {
+                Some(format!("{what} is not there: volume `{volume}` is not served"))
+            }
+            Some(Service::Serving { facts, .. }) => {
+                let rest = facts.size_bytes % u64::from(*block_bytes);
+                (rest > 0)
+                    .then(|| format!("{what} lacks the last {rest} bytes of `{volume}`: no whole block"))
+            }
+        }
+    })
+    .collect()
+}
+
+fn all(
     config: &IscsiConfig,
     volumes: &BTreeMap<String, LiveVolume>,
+    remarks: &mut Vec<String>,
 ) -> BTreeMap<String, Arc<IscsiTarget>> {
     let mut targets: BTreeMap<_, _> =
         config.targets.iter().map(|target| (target.name.clone(), declared(target, volumes))).collect();
     let others = volumes.values().filter(|volume| !config.declares(&volume.settings.name));
     for volume in others.filter(|_| config.every_volume) {
         let target = own(config, volume);
-        if let Some(taken) = targets.get(&target.name) {
-            let other = taken.luns.values().map(|lun| lun.volume_name.as_str()).next().unwrap_or("no volume");
+        if targets.contains_key(&target.name) {
             let (volume, name) = (&volume.settings.name, &target.name);
-            tracing::warn!(
-                volume,
-                name,
-                other,
-                "a volume has no target: the name is taken; declare one in [[iscsi.target]]"
-            );
+            remarks.push(format!(
+                "volume `{volume}` has no target: the name {name} is taken; declare one in [[iscsi.target]]"
+            ));
             continue;
         }
         targets.insert(target.name.clone(), target);

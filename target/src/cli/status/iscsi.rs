@@ -1,10 +1,9 @@
 //! The part of `ringsan status` that speaks of iSCSI: targets with their logical units, and sessions.
 
-use std::collections::BTreeMap;
-
 use super::count_text;
 use crate::cli::table::Table;
 use crate::config::units::size_rounded;
+use crate::settings::Protocol;
 use crate::status::{ClientStatus, LunStatus, LunTraffic, SessionStatus, Status, TargetStatus};
 
 /// A row for each logical unit of each target.
@@ -39,18 +38,20 @@ pub(super) fn sessions(status: &Status) -> String {
         ["SESSION", "INITIATOR", "FROM", "CHAP", "TARGET", "LUN", commands, read, written, "INFLIGHT"];
     let mut table = Table::new(&headings, &[0, 5, 6, 7, 8, 9]);
     for (client, session) in &sessions {
-        if session.luns.is_empty() {
+        let mut used = session.luns.iter().filter(|lun| lun.traffic.commands > 0).peekable();
+        if used.peek().is_none() {
             table.row(session_row(client, session, "-".into(), &LunTraffic::default()));
         }
-        for lun in &session.luns {
+        for lun in used {
             table.row(session_row(client, session, lun.lun.to_string(), &lun.traffic));
         }
     }
     table.text() + &keys(&sessions)
 }
 
-fn is_on(status: &Status) -> bool {
-    status.portals.iter().any(|portal| portal.protocol == crate::settings::Protocol::Iscsi)
+/// Whether there is a portal for it.
+pub(super) fn is_on(status: &Status) -> bool {
+    status.portals.iter().any(|portal| portal.protocol == Protocol::Iscsi)
 }
 
 fn traffic_headings(status: &Status) -> [&'static str; 3] {
@@ -119,18 +120,19 @@ fn session_row(
 
 /// A line for each set of keys that some sessions have agreed on.
 fn keys(sessions: &[(&ClientStatus, &SessionStatus)]) -> String {
-    let mut agreed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut agreed: Vec<(String, Vec<String>)> = Vec::new();
     for (_, session) in sessions {
-        let pairs: Vec<_> = session.negotiated.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        if !pairs.is_empty() {
-            agreed.entry(pairs.join(" ")).or_default().push(session.tsih.to_string());
+        let pairs = session.negotiated.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        match agreed.iter_mut().find(|(earlier, _)| *earlier == pairs) {
+            Some((_, same)) => same.push(session.tsih.to_string()),
+            None => agreed.push((pairs, vec![session.tsih.to_string()])),
         }
     }
-    let line = |(pairs, sessions): (&String, &Vec<String>)| {
+    let line = |(pairs, sessions): &(String, Vec<String>)| {
         let noun = if sessions.len() == 1 { "session" } else { "sessions" };
-        format!("{noun} {}: {pairs}\n", sessions.join(", "))
+        format!("{noun} {}:{pairs}\n", sessions.join(", "))
     };
-    agreed.iter().map(line).collect()
+    agreed.iter().filter(|(pairs, _)| !pairs.is_empty()).map(line).collect()
 }
 
 #[cfg(test)]
@@ -153,7 +155,7 @@ mod tests {
 
     fn client(session: &SessionStatus) -> ClientStatus {
         ClientStatus {
-            protocol: crate::settings::Protocol::Iscsi,
+            protocol: Protocol::Iscsi,
             address: None,
             volume: String::new(),
             cpu: 0,
@@ -172,8 +174,8 @@ mod tests {
         let text = keys(&pairs);
         assert_eq!(
             text,
-            "session 2: HeaderDigest=CRC32C MaxBurstLength=262144\n\
-             sessions 1, 7: HeaderDigest=None MaxBurstLength=262144\n"
+            "sessions 1, 7: HeaderDigest=None MaxBurstLength=262144\n\
+             session 2: HeaderDigest=CRC32C MaxBurstLength=262144\n"
         );
     }
 
