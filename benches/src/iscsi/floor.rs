@@ -83,8 +83,7 @@ fn serve_until_capacity(stream: &mut TcpStream, echo: &Echo) -> Result<()> {
         let request = Request::decode(&header, &[]).map_err(|reason| anyhow!("refused: {reason:?}"))?;
         match request {
             Request::Login(request) => {
-                let is_last = answer_login(stream, &mut login, &request, &text)?;
-                digests.data = is_last && echo.data_digest;
+                digests = answer_login(stream, &mut login, &request, &text)?;
             }
             Request::Command(command) => {
                 let is_last = answer_command(stream, &command, digests)?;
@@ -97,26 +96,29 @@ fn serve_until_capacity(stream: &mut TcpStream, echo: &Echo) -> Result<()> {
     }
 }
 
-/// One step of the login; `true` after the last.
+/// One step of the login, and the digests to use from then on.
 fn answer_login(
     stream: &mut TcpStream,
     login: &mut Login,
     request: &LoginRequest,
     text: &[u8],
-) -> Result<bool> {
-    let (mut reply, data, is_last) = match login.step(request, text, &Anybody) {
-        LoginStep::Reply(reply, data) => (reply, data, false),
-        LoginStep::Done { reply, data, .. } => (LoginResponse { tsih: 1, ..reply }, data, true),
+) -> Result<Digests> {
+    let (mut reply, data, digests) = match login.step(request, text, &Anybody) {
+        LoginStep::Reply(reply, data) => (reply, data, Digests::default()),
+        LoginStep::Done { reply, data, agreed } => {
+            (LoginResponse { tsih: 1, ..reply }, data, Digests::of(&agreed.parameters))
+        }
         LoginStep::Refuse { reason, .. } | LoginStep::Close(reason) => bail!("the login failed: {reason}"),
     };
     reply.max_cmd_sn = reply.exp_cmd_sn.wrapping_add(WINDOW);
     put(stream, &Response::Login(reply), &data, Digests::default())?;
-    Ok(is_last)
+    Ok(digests)
 }
 
 /// What the generator finds: room for a whole write with its command.
 fn offers(echo: &Echo) -> Offers {
-    let data_digest = if echo.data_digest { DigestPolicy::Required } else { DigestPolicy::Off };
+    // Who only looks whether the floor is there asks for none.
+    let data_digest = if echo.data_digest { DigestPolicy::Allowed } else { DigestPolicy::Off };
     Offers {
         header_digest: DigestPolicy::Off,
         data_digest,
