@@ -61,6 +61,12 @@ impl Outgoing {
         Ok(())
     }
 
+    /// What is yet to be sent.
+    #[cfg(test)]
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes[self.sent..self.end]
+    }
+
     #[inline]
     fn take(&mut self, count: usize) -> &mut [u8] {
         assert!(self.has_room(count), "the caller looked whether there is room");

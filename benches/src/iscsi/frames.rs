@@ -96,3 +96,86 @@ fn expect_digest(bytes: &[u8], digest: [u8; DIGEST_BYTES]) -> Result<&[u8]> {
         None => bail!("the server sent a wrong digest"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iscsi::pdu::send;
+    use wire::iscsi::pdu::{DataIn, NopIn};
+
+    const BOTH: Digests = Digests { header: true, data: true };
+
+    fn stream(count: u32, digests: Digests) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for number in 0..count {
+            let data = vec![number as u8; (number % 3 * 101) as usize];
+            let response = match number % 3 {
+                0 => Response::NopIn(NopIn { stat_sn: number, ..NopIn::default() }),
+                _ => Response::DataIn(DataIn {
+                    stat_sn: number,
+                    status: Some(0),
+                    is_final: true,
+                    ..DataIn::default()
+                }),
+            };
+            let mut header = Vec::new();
+            response.encode(data.len(), &mut header);
+            send(&mut stream, &header, &data, digests).expect("memory takes all");
+        }
+        stream
+    }
+
+    /// The numbers of the responses found, as the generator's connection would look for them.
+    fn found(stream: &[u8], cut: usize, digests: Digests) -> Result<Vec<u32>> {
+        let mut frames = Frames::new(digests);
+        let (mut inbox, mut numbers) = (vec![0; cut + 64], Vec::new());
+        for piece in stream.chunks(cut) {
+            let carried = frames.resume(&mut inbox);
+            inbox[carried..carried + piece.len()].copy_from_slice(piece);
+            let mut bytes = &inbox[..carried + piece.len()];
+            while let Some(response) = frames.next(&mut bytes)? {
+                numbers.push(match response {
+                    Response::NopIn(ping) => ping.stat_sn,
+                    Response::DataIn(data) => data.stat_sn,
+                    other => panic!("{other:?} was not sent"),
+                });
+            }
+        }
+        Ok(numbers)
+    }
+
+    #[test]
+    fn responses_are_found_however_the_stream_is_cut() {
+        for digests in [Digests::default(), Digests { header: false, data: true }, BOTH] {
+            let stream = stream(300, digests);
+            for cut in [1, 3, 47, 53, 100, 1000, stream.len()] {
+                let numbers = found(&stream, cut, digests).expect("all is right");
+                assert!(numbers.iter().copied().eq(0..300), "cut {cut}, {digests:?}: {numbers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_data_is_noticed_before_long() {
+        let mut stream = stream(300, BOTH);
+        // All that is data, and nothing of headers: their digests are checked each time.
+        let data = |byte: &mut u8| *byte = byte.wrapping_add(1);
+        let mut at = 0;
+        while at < stream.len() {
+            let segments = Segments::of(stream[at..].first_chunk().expect("a header"));
+            at += BHS_BYTES + DIGEST_BYTES;
+            if segments.data_bytes > 0 {
+                stream[at..][..segments.data_bytes].iter_mut().for_each(data);
+                at += segments.data_bytes + segments.padding() + DIGEST_BYTES;
+            }
+        }
+        assert!(found(&stream, 1000, BOTH).is_err());
+    }
+
+    #[test]
+    fn a_wrong_header_digest_is_noticed_at_once() {
+        let mut stream = stream(3, BOTH);
+        stream[BHS_BYTES] ^= 1;
+        assert!(found(&stream, 1000, BOTH).is_err());
+    }
+}

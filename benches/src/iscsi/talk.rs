@@ -51,6 +51,7 @@ pub struct IscsiTalk {
     numbers: Numbers,
     unit: Unit,
     block_bytes: u32,
+    slots: usize,
     /// Of a write: bytes that go with its command, and where the unasked ones end.
     immediate: u32,
     unasked_end: u32,
@@ -88,6 +89,7 @@ impl IscsiTalk {
             numbers,
             unit,
             block_bytes: load.block_bytes,
+            slots: load.depth,
             immediate,
             unasked_end: if agreed.initial_r2t { immediate } else { first_burst },
             data_segment_bytes_max,
@@ -157,7 +159,11 @@ impl IscsiTalk {
         };
         self.numbers.exp_stat_sn = stat_sn.wrapping_add(1);
         self.room(max_cmd_sn);
-        Ok(Some(Answer { slot: task_tag as usize, error: !is_good }))
+        let slot = task_tag as usize;
+        if slot >= self.slots {
+            bail!("the server answered a task that was never asked for");
+        }
+        Ok(Some(Answer { slot, error: !is_good }))
     }
 
     /// What the target wants of us.
@@ -286,3 +292,6 @@ fn pong(ping: &NopIn, numbers: &Numbers) -> Request {
         exp_stat_sn: numbers.exp_stat_sn,
     })
 }
+
+#[cfg(test)]
+mod tests;
