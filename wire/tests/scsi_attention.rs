@@ -143,6 +143,15 @@ fn starting_stopping_and_power_conditions_leave_the_medium_in() {
 }
 
 #[test]
+fn an_ejected_medium_stays_out_while_removal_is_prevented() {
+    let mut unit = unit(REMOVABLE);
+    assert!(ask(&mut unit, A, &LOAD).is_ok(), "it is in already");
+    assert!(ask(&mut unit, A, &EJECT).is_ok() && ask(&mut unit, A, &PREVENT).is_ok());
+    assert_eq!(codes(ask(&mut unit, A, &LOAD)), (5, 0x53, 0x02));
+    assert!(ask(&mut unit, A, &ALLOW).is_ok() && ask(&mut unit, A, &LOAD).is_ok());
+}
+
+#[test]
 fn a_fixed_medium_cannot_be_ejected() {
     assert_eq!(codes(ask(&mut unit(DISK), A, &EJECT)), (5, 0x24, 0));
 }

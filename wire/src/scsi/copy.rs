@@ -186,10 +186,8 @@ fn parse_ends(mut rest: &[u8], start: usize) -> Result<Vec<CopyEnd>, Refusal> {
 
 fn parse_end(descriptor: &[u8; END_BYTES], at: usize) -> Result<CopyEnd, Refusal> {
     let bad = |offset: usize, bit: Option<u8>| Err(Refusal::parameter_field((at + offset) as u16, bit));
+    // LU ID TYPE says nothing where a designator names the unit (SPC-4 6.4.5.8).
     let flags = descriptor[1];
-    if flags & 0xc0 != 0 {
-        return bad(1, Some(7));
-    }
     // NUL: an end that is not there.
     if flags & 0x20 != 0 {
         return Err(NOT_REACHABLE);

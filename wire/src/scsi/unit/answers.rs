@@ -136,10 +136,14 @@ impl Unit {
         if !self.geometry.removable {
             return Err(Refusal::cdb_field(4, Some(1)));
         }
-        if !load && self.nexuses.values().any(|nexus| nexus.prevents_removal) {
+        if self.ejected != load {
+            return Ok(());
+        }
+        // Neither way: a tray that is out stays out, too.
+        if self.nexuses.values().any(|nexus| nexus.prevents_removal) {
             return Err(Refusal::illegal(additional::MEDIUM_REMOVAL_PREVENTED));
         }
-        if self.ejected && load {
+        if load {
             self.tell_all(Some(nexus), additional::MEDIUM_MAY_HAVE_CHANGED);
         }
         self.ejected = !load;
