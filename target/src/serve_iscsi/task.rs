@@ -237,7 +237,8 @@ impl Task {
 
     /// Waits until the data that comes unasked has come, as `is_awaited` says: how much that was.
     pub async fn unsolicited(&self, is_awaited: impl Fn() -> bool) -> Result<u32, Ended> {
-        while self.check().is_ok() && is_awaited() {
+        // What came with the command is here before the task hears of it, but it hears a moment later.
+        while self.check().is_ok() && (is_awaited() || self.has_sequence(0)) {
             self.changed.wait().await;
         }
         self.check().map(|()| self.unsolicited_bytes.get())
