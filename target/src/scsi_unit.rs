@@ -35,14 +35,14 @@ pub use attached::AttachedUnit;
 pub use errand::Errand;
 pub use message::{Management, ReplyTo, ScsiAnswer, ScsiAsk};
 pub use payload::{bytes_of, views_of};
-pub use perform::{DataIn, Done, Outcome, counted_as, succeeded};
+pub use perform::{DataIn, Done, Outcome, check_length, counted_as, succeeded};
 pub use units::Units;
 
 use sanitize::Sanitizing;
 use saved::SavedFile;
 
 /// Bytes of the medium that the answers of one unit's commands hold at once, of those that are read whole.
-const HELD_BYTES_MAX: usize = 32 << 20;
+const HELD_BYTES_MAX: usize = 64 << 20;
 /// The grain in which they are counted.
 const HELD_GRAIN_BYTES: usize = 64 << 10;
 /// Copies that a unit carries out at once.

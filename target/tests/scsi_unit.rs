@@ -8,7 +8,7 @@ use std::fs;
 
 use cores::{Cleared, every_backing, settings};
 use ringsan::scsi_unit::{Management, ScsiAnswer};
-use ringsan::settings::Backing;
+use ringsan::settings::{Backing, FileCache};
 use units::{Node, Session, cdb};
 use uuid::Uuid;
 use wire::scsi::copy::Designator;
@@ -88,6 +88,8 @@ fn compare_and_write_tells_the_offset_of_the_difference() {
         assert_eq!((sense.key, sense.information), (SenseKey::Miscompare, Some(700)));
         data[700] = 5;
         data[2 * BLOCK..].fill(9);
+        let refusal = session.refused(&cdb::compare_and_write(8, 1), &data);
+        assert_eq!(refusal.sense.expect("sense").additional(), additional::INVALID_FIELD_IN_CDB, "too much");
         session.good(&cdb::compare_and_write(8, 2), &data);
         assert_eq!(session.good(&cdb::read16(8, 2), &[]), [9; 2 * BLOCK]);
     });
@@ -188,20 +190,25 @@ fn a_copy_keeps_off_what_another_initiator_has_reserved() {
 }
 
 #[test]
-fn overwriting_reaches_every_block_and_the_unit_comes_back() {
-    on_every_backing("overwrite", |node, uuid| {
-        let session = node.attach(uuid, "iqn.2026-11.test:a", 0);
-        session.good(&cdb::write16(77, 1), &[7; BLOCK]);
-        // Two passes of AA55h, the second inverted.
-        session.good(&cdb::sanitize(1, false, 6), &[0x82, 0, 0, 2, 0xaa, 0x55]);
-        for lba in [0, 77, SIZE / BLOCK as u64 - 1] {
-            assert_eq!(
-                session.good(&cdb::read16(lba, 1), &[]),
-                [0x55, 0xaa].repeat(BLOCK / 2),
-                "block {lba}"
-            );
-        }
-    });
+fn overwriting_reaches_every_block_and_goes_on_when_its_command_is_aborted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backing = Backing::File { path: folder.path().join("disk"), cache: FileCache::Auto };
+    let volume = settings(&backing, SIZE);
+    let node = Node::start(folder.path(), &[(volume.clone(), 1)]);
+    let session = node.attach(volume.uuid, "iqn.2026-11.test:a", 0);
+    session.good(&cdb::write16(77, 1), &[7; BLOCK]);
+    // Two passes of AA55h, the second inverted.
+    let running = session.begin(&cdb::sanitize(1, false, 6), &[0x82, 0, 0, 2, 0xaa, 0x55]);
+    let sense = session.refused(&cdb::read16(0, 1), &[]).sense.expect("sense");
+    assert_eq!((sense.key, sense.additional()), (SenseKey::NotReady, additional::SANITIZE_IN_PROGRESS));
+    session.abort(session.last_tag() - 1);
+    assert!(matches!(running.recv().expect("answered"), ScsiAnswer::Done(None)));
+    session.ready();
+    for lba in [0, 77, SIZE / BLOCK as u64 - 1] {
+        let block = session.good(&cdb::read16(lba, 1), &[]);
+        assert_eq!(block, [0x55, 0xaa].repeat(BLOCK / 2), "block {lba}");
+    }
+    node.stop();
 }
 
 #[test]
@@ -341,7 +348,7 @@ fn a_reset_tells_everyone() {
 
 #[test]
 fn a_command_is_aborted_by_its_tag() {
-    with_a_long_command(|victim, _| victim.abort_last());
+    with_a_long_command(|victim, _| victim.abort(victim.last_tag()));
 }
 
 #[test]

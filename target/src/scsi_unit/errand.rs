@@ -69,13 +69,18 @@ impl Errand {
     /// Waits until no aborted command may still write to `offset..offset + len` bytes, or until this one is aborted
     /// itself; whether it may go on.
     pub async fn passage(&self, offset: u64, len: u64) -> bool {
-        let mut passed = pin!(self.fences.passed(offset..offset + len));
+        self.unless_aborted(self.fences.passed(offset..offset + len)).await.is_some()
+    }
+
+    /// `future`, or `None` once the command is aborted.
+    pub(super) async fn unless_aborted<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
         poll_fn(|cx| {
             if self.aborted.get() {
-                return Poll::Ready(false);
+                return Poll::Ready(None);
             }
             self.changed.join(cx);
-            passed.as_mut().poll(cx).map(|()| true)
+            future.as_mut().poll(cx).map(Some)
         })
         .await
     }

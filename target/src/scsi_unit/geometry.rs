@@ -6,9 +6,11 @@ use crate::settings::IscsiLun;
 use crate::volume::Volume;
 
 /// The longest transfer of one command.
-const TRANSFER_BYTES_MAX: u64 = 8 << 20;
+const TRANSFER_BYTES_MAX: u64 = 32 << 20;
 /// The longest range that one command unmaps, or fills with one block.
 const RANGE_BYTES_MAX: u64 = 4 << 30;
+/// The largest physical block that is told of; sizes beyond say only what performs best.
+const PAGE_BYTES: u32 = 4096;
 /// Block descriptors of one UNMAP.
 const UNMAP_DESCRIPTORS_MAX: u32 = 256;
 
@@ -17,7 +19,8 @@ pub fn of(volume: &Volume, lun: &IscsiLun) -> Geometry {
     let facts = volume.facts();
     let block = u64::from(lun.block_bytes);
     let in_blocks = |bytes: u32| (u64::from(bytes) / block).max(1) as u32;
-    let physical_blocks = in_blocks(facts.block_bytes);
+    // A page cache and a file system move whole pages, whatever they let a write be.
+    let physical_blocks = in_blocks(facts.block_bytes.max(facts.preferred_bytes.min(PAGE_BYTES)));
     let preferred_blocks = in_blocks(facts.preferred_bytes);
     Geometry {
         block_bytes: lun.block_bytes,

@@ -127,7 +127,10 @@ impl LogicalUnit {
             return None;
         }
         let begun = self.scsi.borrow_mut().begin(nexus, cdb);
-        let command = match begun {
+        let checked = begun.and_then(|command| {
+            check_length(&command, self.block_bytes(), data_out.len() as u64).map(|()| command)
+        });
+        let command = match checked {
             Ok(command) => command,
             Err(refusal) => return Some(self.done(Err(refusal), Vec::new(), 0)),
         };
@@ -276,6 +279,19 @@ impl Work<'_> {
         }
         Refusal::with_sense(fault.sense(access))
     }
+}
+
+/// Whether an initiator may send `sent_bytes` with `command`. For most the CDB alone decides how much is taken, and
+/// the rest is residual; these two would do something else than was meant.
+pub fn check_length(command: &Command, block_bytes: u32, sent_bytes: u64) -> Result<(), Refusal> {
+    let fits = match command {
+        Command::CompareAndWrite { .. } => sent_bytes == command.data_out_bytes(block_bytes),
+        // Without a block there is still the wish to unmap.
+        Command::WriteSame { unmap: true, .. } if sent_bytes == 0 => true,
+        Command::WriteSame { .. } => sent_bytes == command.data_out_bytes(block_bytes),
+        _ => true,
+    };
+    if fits { Ok(()) } else { Err(Refusal::illegal(additional::INVALID_FIELD_IN_CDB)) }
 }
 
 /// Whether a status means that what was asked for has been done.

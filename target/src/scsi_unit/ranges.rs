@@ -23,7 +23,8 @@ const ZERO_STEP_BYTES: u64 = 256 << 20;
 const EXTENTS_MAX: u32 = 1024;
 
 impl Work<'_> {
-    /// WRITE SAME (SBC-3 5.46).
+    /// WRITE SAME (SBC-3 5.46). Who asks for blocks to be unmapped gets that, if unmapped blocks read as zeroes: the
+    /// block sent along is taken for zeroes, as other targets do, whatever an initiator left in it.
     pub async fn write_same(
         &self,
         range: Range<u64>,
@@ -31,12 +32,13 @@ impl Work<'_> {
         ndob: bool,
         data: Payload,
     ) -> Result<(), Refusal> {
+        let unmaps = unmap && self.unit.scsi.borrow().geometry().zero_after_unmap;
         let block = data.into_bytes();
-        if !ndob && block.len() as u64 != self.block_bytes {
+        if !ndob && !unmap && block.len() as u64 != self.block_bytes {
             return Err(self.data_missing());
         }
         self.errand.writes_to(range.start, range.end - range.start);
-        match ndob || is_zero(&block) {
+        match ndob || unmaps || is_zero(&block) {
             true => self.zero(range, unmap).await?,
             false => self.fill(range, &block).await?,
         }

@@ -5,8 +5,10 @@
 //! permission to leave that (AUSE). Clients of other fronts are not kept out: what they write meanwhile may stay.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use reactor::View;
+use reactor::executor::Sleep;
 use reactor::sync::one_shot;
 use wire::scsi::sanitize::{self, Overwrite};
 use wire::scsi::{Refusal, SanitizeAction, SenseKey, additional};
@@ -14,11 +16,14 @@ use wire::scsi::{Refusal, SanitizeAction, SenseKey, additional};
 use crate::fault::{Fault, Kind};
 use crate::scsi_unit::LogicalUnit;
 use crate::scsi_unit::payload::{Payload, STEP_BYTES, buffer};
-use crate::scsi_unit::perform::{Work, steps};
+use crate::scsi_unit::perform::{ABORTED, Work, steps};
 use crate::store::Zeroing;
 
 /// What is let go before the progress is told.
 const ERASE_STEP_BYTES: u64 = 64 << 20;
+/// How long an overwriting takes at least, spread over all of it: initiators look after some seconds whether it has
+/// begun, and again after a reset whether it goes on.
+const OVERWRITE_TIME_MIN: Duration = Duration::from_secs(6);
 /// The contents of the mark, for people.
 const MARK: &[u8] = b"a SANITIZE of this volume has begun and not succeeded yet\n";
 
@@ -69,10 +74,14 @@ impl Work<'_> {
         let (giver, taker) = one_shot();
         let working = unit.clone();
         unit.core.spawn(async move { giver.give(working.sanitize_all(overwrite).await) });
-        if immediate || taker.await == Some(true) {
+        if immediate {
             return Ok(());
         }
-        Err(Refusal::check(SenseKey::MediumError, additional::SANITIZE_COMMAND_FAILED))
+        match self.errand.unless_aborted(taker).await {
+            Some(Some(true)) => Ok(()),
+            Some(_) => Err(Refusal::check(SenseKey::MediumError, additional::SANITIZE_COMMAND_FAILED)),
+            None => Err(ABORTED),
+        }
     }
 }
 
@@ -125,7 +134,8 @@ impl LogicalUnit {
     }
 
     async fn overwrite(&self, how: &Overwrite) -> Result<(), Fault> {
-        let block_bytes = self.scsi.borrow().geometry().block_bytes as usize;
+        let block_bytes = self.block_bytes() as usize;
+        let begun = self.core.now();
         for pass in 0..how.passes {
             let invert = how.invert && pass % 2 == 1;
             let mut pattern = buffer(&self.core, STEP_BYTES);
@@ -142,9 +152,11 @@ impl LogicalUnit {
                 self.must_be_open()?;
                 let view = View::of_shared(&pattern, 0, (step.end - step.start) as usize);
                 self.volume.write(step.start, view, false).await?;
-                let passes = u64::from(how.passes) * size_bytes;
-                self.sanitize_came_to(u64::from(pass) * size_bytes + step.end, passes);
-                self.let_others().await;
+                let all = u64::from(how.passes) * size_bytes;
+                let done = u64::from(pass) * size_bytes + step.end;
+                self.sanitize_came_to(done, all);
+                let due = begun + OVERWRITE_TIME_MIN.mul_f64(done as f64 / all as f64);
+                Sleep::until(due).await;
             }
         }
         Ok(())

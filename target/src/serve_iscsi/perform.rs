@@ -12,7 +12,7 @@ use wire::scsi::{Command, Refusal, Sense, SenseKey, Status, begin_without_unit};
 
 use crate::fault::{Access, Fault};
 use crate::outbox::Receipt;
-use crate::scsi_unit::{AttachedUnit, DataIn, LogicalUnit, bytes_of, succeeded, views_of};
+use crate::scsi_unit::{AttachedUnit, DataIn, LogicalUnit, bytes_of, check_length, succeeded, views_of};
 use crate::serve_iscsi::connection::Connection;
 use crate::serve_iscsi::data::DataOut;
 use crate::serve_iscsi::read::{Read, read};
@@ -53,6 +53,9 @@ fn start_now(connection: &Rc<Connection>, task: Rc<Task>) {
 
 fn start_here(connection: &Rc<Connection>, task: Rc<Task>, unit: Rc<LogicalUnit>, lun: u16, cdb: &Cdb) {
     let begun = unit.scsi().borrow_mut().begin(connection.nexus, cdb);
+    let begun = begun.and_then(|command| {
+        check_length(&command, unit.block_bytes(), task.out_bytes.into()).map(|()| command)
+    });
     let block = u64::from(unit.block_bytes());
     task.wants_descriptor_sense(unit.scsi().borrow().wants_descriptor_sense());
     match begun {

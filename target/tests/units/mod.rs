@@ -170,9 +170,14 @@ impl Session {
         while self.execute(&[0; 6], &[]).expect("not aborted").result.is_err() {}
     }
 
-    /// Aborts the command that was begun last.
-    pub fn abort_last(&self) {
-        let (uuid, nexus, tag) = (self.uuid, self.nexus, self.tags.get());
+    /// Of the command that was begun last.
+    pub fn last_tag(&self) -> u32 {
+        self.tags.get()
+    }
+
+    /// Aborts a command.
+    pub fn abort(&self, tag: u32) {
+        let (uuid, nexus) = (self.uuid, self.nexus);
         assert!(self.core.send(Ask::Scsi(ScsiAsk::Abort { uuid, nexus, tag })), "the core runs");
     }
 
