@@ -7,7 +7,7 @@
 use std::io::{ErrorKind, Read};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use socket2::Socket;
 
 use crate::address::Address;
@@ -76,7 +76,7 @@ impl Connection {
             tally.answered(now_ns - asked_ns[answer.slot], answer.error);
             free.push(answer.slot);
         })?;
-        assert!(self.free.len() <= self.asked_ns.len(), "the server answered a request twice");
+        ensure!(self.free.len() <= self.asked_ns.len(), "the server answered a request twice");
         Ok(received > 0)
     }
 
