@@ -116,6 +116,15 @@ fn our_ping_is_answered_by_its_tag_alone() {
 }
 
 #[test]
+fn ping_of_the_initiator_may_answer_ours() {
+    let mut mover = Mover::new();
+    let ping = mover.session.ping();
+    let both = NopOut { target_transfer_tag: ping.target_transfer_tag, ..nop(7, FIRST_CMD_SN) };
+    assert!(matches!(mover.give(Request::NopOut(both), &[])[..], [Effect::Send(Response::NopIn(_), _)]));
+    assert!(mover.session.ping_answered());
+}
+
+#[test]
 fn nop_without_a_tag_that_is_not_immediate_is_refused() {
     let mut mover = Mover::new();
     let effects = mover.give(Request::NopOut(nop(NO_TAG, FIRST_CMD_SN)), &[]);

@@ -36,7 +36,7 @@ impl Session {
                     tell(task, outcome, batch);
                 }
             }
-            Pending::Pong(tag) => self.ping_tag = self.ping_tag.filter(|ping| *ping != tag),
+            Pending::Pong(tag) => self.pong(tag),
             Pending::Refused(refused) => self.refuse(*refused, sends, batch),
             Pending::Ignored => {}
             Pending::Nothing => panic!("a header comes before what it announces"),
@@ -101,7 +101,13 @@ impl Session {
         }
     }
 
+    fn pong(&mut self, tag: u32) {
+        self.ping_tag = self.ping_tag.filter(|ping| *ping != tag);
+    }
+
+    /// It may answer our ping at the same time (§11.18.2).
     fn echo(&mut self, nop: &NopOut, mut data: Vec<u8>, batch: &mut Batch<'_>) {
+        self.pong(nop.target_transfer_tag);
         data.truncate(self.parameters.max_recv_data_segment_length as usize);
         let (stat_sn, exp_cmd_sn, max_cmd_sn) = self.stamp();
         let response = NopIn {
