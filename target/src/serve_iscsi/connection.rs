@@ -229,8 +229,15 @@ impl Connection {
 
     /// Tells tasks that the session machine has aborted.
     pub fn abort(&self, ids: &[TaskId]) {
-        for task in ids.iter().filter_map(|&id| self.task(id)) {
-            task.abort(&self.here);
+        for &id in ids {
+            match self.task(id).filter(|task| task.place() > 0) {
+                Some(task) => task.abort(&self.here),
+                // Its turn had not come, so nothing runs that would forget it.
+                None => {
+                    self.session.borrow_mut().forget(id);
+                    self.remove(id);
+                }
+            }
         }
         self.wake_waiting();
     }
