@@ -9,8 +9,6 @@ use crate::volume::Volume;
 const TRANSFER_BYTES_MAX: u64 = 32 << 20;
 /// The longest range that one command unmaps, or fills with one block.
 const RANGE_BYTES_MAX: u64 = 4 << 30;
-/// The largest physical block that is told of; sizes beyond say only what performs best.
-const PAGE_BYTES: u32 = 4096;
 /// Block descriptors of one UNMAP.
 const UNMAP_DESCRIPTORS_MAX: u32 = 256;
 
@@ -19,8 +17,11 @@ pub fn of(volume: &Volume, lun: &IscsiLun) -> Geometry {
     let facts = volume.facts();
     let block = u64::from(lun.block_bytes);
     let in_blocks = |bytes: u32| (u64::from(bytes) / block).max(1) as u32;
-    // A page cache and a file system move whole pages, whatever they let a write be.
-    let physical_blocks = in_blocks(facts.block_bytes.max(facts.preferred_bytes.min(PAGE_BYTES)));
+    let physical_blocks = in_blocks(match (facts.block_bytes, volume.is_immediate()) {
+        // A page cache takes any length, but what lies below it is read and written in pages.
+        (1, false) => facts.preferred_bytes,
+        (block_bytes, _) => block_bytes,
+    });
     let preferred_blocks = in_blocks(facts.preferred_bytes);
     Geometry {
         block_bytes: lun.block_bytes,
