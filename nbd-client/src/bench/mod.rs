@@ -1,0 +1,1 @@
+//! Load for an export, and what it takes.

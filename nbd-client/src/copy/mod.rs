@@ -1,0 +1,1 @@
+//! From one place to another: files, devices, exports.

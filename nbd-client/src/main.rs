@@ -1,0 +1,8 @@
+//! The tool `ringsan-nbd`.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
