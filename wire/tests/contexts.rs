@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Talk, export, info_payload, meta_payload, string};
-use wire::nbd::handshake::{BASE_ALLOCATION, OPTION_BYTES_MAX, OptionCode, ReplyCode, ServerPolicy, Step};
+use wire::nbd::handshake::{
+    BASE_ALLOCATION, ExportInfo, LABEL_NAMESPACE, LABEL_VOLUME, OPTION_BYTES_MAX, OptionCode, ReplyCode,
+    ServerPolicy, Step,
+};
 use wire::nbd::transmission::TransmissionFlags;
 
 fn plain() -> ServerPolicy {
@@ -32,6 +35,26 @@ fn listing_contexts_knows_the_wildcard_and_no_query() {
             Talk::structured(plain()).ask(OptionCode::ListMetaContext, &meta_payload("disk0", queries));
         assert_eq!(replies.len(), 1, "{queries:?}");
     }
+}
+
+#[test]
+fn labels_are_listed_when_asked_for_and_never_selected() {
+    let label = format!("{LABEL_VOLUME}6d1b");
+    let listed = |queries: &[&str], option| {
+        let mut talk = Talk::structured(plain());
+        let labelled = ExportInfo { labels: vec![label.clone()], ..export("disk0") };
+        talk.exports = [labelled].into_iter().collect();
+        let mut replies = talk.ask(option, &meta_payload("disk0", queries));
+        assert_eq!(replies.pop().map(|reply| reply.reply), Some(ReplyCode::Ack));
+        let names = replies.iter().map(|reply| String::from_utf8_lossy(&reply.payload[4..]).into_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[LABEL_NAMESPACE], OptionCode::ListMetaContext), [label.as_str()]);
+    assert_eq!(listed(&[LABEL_VOLUME], OptionCode::ListMetaContext), [label.as_str()]);
+    assert_eq!(listed(&[&label], OptionCode::ListMetaContext), [label.as_str()]);
+    assert_eq!(listed(&[], OptionCode::ListMetaContext), [BASE_ALLOCATION, label.as_str()]);
+    assert_eq!(listed(&["base:"], OptionCode::ListMetaContext), [BASE_ALLOCATION]);
+    assert!(listed(&[LABEL_NAMESPACE, &label], OptionCode::SetMetaContext).is_empty());
 }
 
 #[test]

@@ -134,6 +134,26 @@ fn contexts_of_a_refused_selection_do_not_count() {
 }
 
 #[test]
+fn contexts_are_listed_before_any_is_selected_and_done_without_if_refused() {
+    use OptionCode::{ExtendedHeaders, Go, ListMetaContext, SetMetaContext};
+    for refused in [false, true] {
+        let mut call =
+            Call::greeted(DialOptions { context_queries: vec!["x-ringsan:".to_owned()], ..rich() });
+        call.answered(ExtendedHeaders, ReplyCode::Ack, &[]);
+        assert_eq!(call.asked(), ListMetaContext);
+        call.answered(ListMetaContext, ReplyCode::MetaContext, b"\0\0\0\0x-ringsan:volume:1");
+        let last = if refused { ReplyCode::ErrUnsup } else { ReplyCode::Ack };
+        assert_eq!(call.answered(ListMetaContext, last, &[]), DialStep::More);
+        assert_eq!(call.asked(), SetMetaContext);
+        assert_eq!(call.answered(SetMetaContext, ReplyCode::Ack, &[]), DialStep::More);
+        call.answered(Go, ReplyCode::Info, EXPORT_INFO);
+        let step = call.answered(Go, ReplyCode::Ack, &[]);
+        let DialStep::Agreed(dialed) = step else { panic!("{step:?}") };
+        assert_eq!(dialed.offered_contexts, ["x-ringsan:volume:1"][usize::from(refused)..]);
+    }
+}
+
+#[test]
 fn refusal_is_told_with_the_servers_words_and_ends_politely() {
     let mut call = Call::greeted(plain());
     let step = call.answered(OptionCode::Go, ReplyCode::ErrUnknown, b"no such disk");

@@ -86,11 +86,12 @@ fn any_wishes() -> impl Strategy<Value = DialOptions> {
     let queries: [&[&str]; 4] = [&[], &[BASE_ALLOCATION], &["base:", "x:y"], &["x:y", BASE_ALLOCATION]];
     let contexts = select(queries.to_vec());
     let goal = select(&[Goal::Transmission, Goal::Describe, Goal::List]);
-    (export, any::<[bool; 3]>(), contexts, goal).prop_map(|(export, wants, contexts, goal)| DialOptions {
+    (export, any::<[bool; 4]>(), contexts, goal).prop_map(|(export, wants, contexts, goal)| DialOptions {
         export: export.to_owned(),
         want_structured: wants[0],
         want_extended: wants[1],
         contexts: contexts.iter().map(|&name| name.to_owned()).collect(),
+        context_queries: if wants[3] { vec!["base:".to_owned()] } else { Vec::new() },
         want_tls: wants[2],
         goal,
     })

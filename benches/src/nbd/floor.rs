@@ -66,5 +66,6 @@ fn export() -> ExportInfo {
         block_preferred: 4096,
         payload_max: 32 << 20,
         offers_allocation: false,
+        labels: Vec::new(),
     }
 }

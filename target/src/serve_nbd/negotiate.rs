@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use uuid::Uuid;
 use wire::nbd::handshake::{
-    Agreed, CloseReason, ExportInfo, ExportTable, Negotiation, ServerPolicy, Step, TlsPolicy,
+    Agreed, CloseReason, ExportInfo, ExportTable, LABEL_INCARNATION, LABEL_VOLUME, Negotiation, ServerPolicy,
+    Step, TlsPolicy,
 };
 use wire::nbd::transmission::TransmissionFlags as Has;
 
@@ -14,7 +17,7 @@ use crate::channel::Channel;
 use crate::fault::{Fault, Kind};
 use crate::message::{Directory, DirectoryEntry};
 use crate::serve_core::ServingCore;
-use crate::settings::TlsMode;
+use crate::settings::{Backing, TlsMode};
 
 /// The longest READ or WRITE: what clients that never ask expect (NBD protocol, "Block sizes").
 const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
@@ -102,7 +105,24 @@ fn export_info(entry: &DirectoryEntry) -> ExportInfo {
         block_preferred: entry.facts.preferred_bytes.clamp(512, PAYLOAD_BYTES_MAX),
         payload_max: PAYLOAD_BYTES_MAX,
         offers_allocation: true,
+        labels: vec![
+            format!("{LABEL_VOLUME}{}", entry.settings.uuid),
+            format!("{LABEL_INCARNATION}{}", incarnation(entry)),
+        ],
     }
+}
+
+/// What the kernel has accepted, it loses only with its own life; what is in our memory, with ours.
+fn incarnation(entry: &DirectoryEntry) -> Uuid {
+    static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
+    static BOOT: LazyLock<Option<Uuid>> = LazyLock::new(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        text.trim().parse().ok()
+    });
+    let in_memory = matches!(entry.settings.backing, Backing::Memory);
+    let life = if in_memory { *PROCESS } else { BOOT.unwrap_or(*PROCESS) };
+    // Mixed with the volume's own: neither the node's boot nor its process is told to clients.
+    Uuid::from_u128(life.as_u128() ^ entry.settings.uuid.as_u128())
 }
 
 fn policy(directory: &Directory) -> ServerPolicy {

@@ -12,7 +12,8 @@ pub use scsi_cdb::scsi_cdb;
 
 use wire::nbd::dial::{Dial, DialOptions, DialStep, Goal};
 use wire::nbd::handshake::{
-    BASE_ALLOCATION, ExportInfo, ExportTable, Negotiation, OPTION_BYTES_MAX, ServerPolicy, Step, TlsPolicy,
+    BASE_ALLOCATION, ExportInfo, ExportTable, LABEL_NAMESPACE, Negotiation, OPTION_BYTES_MAX, ServerPolicy,
+    Step, TlsPolicy,
 };
 use wire::nbd::transmission::{
     ChunkType, Command, CommandFlags, Errno, Extent, Limits, ReplyHeader, ReplyStyle, Request,
@@ -68,6 +69,7 @@ fn export(name: &str, offers_allocation: bool) -> ExportInfo {
         block_preferred: 4096,
         payload_max: 1 << 20,
         offers_allocation,
+        labels: Vec::new(),
     }
 }
 
@@ -184,6 +186,7 @@ pub fn dial(data: &[u8]) {
         want_structured: choice & 1 != 0,
         want_extended: choice & 2 != 0,
         contexts: if choice & 4 != 0 { vec![BASE_ALLOCATION.to_owned()] } else { Vec::new() },
+        context_queries: if choice & 128 != 0 { vec![LABEL_NAMESPACE.to_owned()] } else { Vec::new() },
         want_tls: choice & 8 != 0,
         goal: [Goal::Transmission, Goal::Describe, Goal::List][usize::from(choice >> 4) % 3],
     };

@@ -1,9 +1,10 @@
 //! The client's handshake: bytes of the server in, options out, until both agree or part.
 //!
 //! ```text
-//! Greeting ─▶ STARTTLS ─▶ EXTENDED_HEADERS ─▶ STRUCTURED_REPLY ─▶ SET_META_CONTEXT ─▶ GO ─▶ Agreed
-//!                                (each only if wished)                            ├─▶ INFO ─▶ Described
-//!                                                                                 └─▶ LIST ─▶ Listed
+//! Greeting ─▶ STARTTLS ─▶ EXTENDED_HEADERS ─▶ STRUCTURED_REPLY ─▶ LIST_META_CONTEXT
+//!     ─▶ SET_META_CONTEXT (each only if wished) ─▶ GO ─▶ Agreed
+//!                                               ├─▶ INFO ─▶ Described
+//!                                               └─▶ LIST ─▶ Listed
 //! ```
 //! Its one rule: one option at a time, and what the server refuses we do without, except TLS and the export.
 
@@ -49,6 +50,8 @@ pub struct DialOptions {
     pub want_extended: bool,
     /// Metadata contexts to select, of which the server may know some. They need one of the two above.
     pub contexts: Vec<String>,
+    /// Queries for metadata contexts that are only to be listed, such as `base:`. They need the same.
+    pub context_queries: Vec<String>,
     /// TLS, or nothing.
     pub want_tls: bool,
     /// What the handshake is for.
@@ -81,6 +84,7 @@ pub struct Dial {
     tls: bool,
     style: ReplyStyle,
     contexts: Vec<DialContext>,
+    offered: Vec<String>,
     listed: Vec<ListedExport>,
     told: Told,
 }
@@ -99,7 +103,7 @@ impl Dial {
     ///
     /// Names longer than the protocol's strings are the caller's mistake.
     pub fn new(wishes: DialOptions) -> Dial {
-        let strings = || wishes.contexts.iter().chain([&wishes.export]);
+        let strings = || wishes.contexts.iter().chain(&wishes.context_queries).chain([&wishes.export]);
         assert!(
             strings().all(|string| text(string.as_bytes()).is_some()),
             "names of at most {STRING_BYTES_MAX} bytes"
@@ -111,6 +115,7 @@ impl Dial {
             tls: false,
             style: ReplyStyle::Simple,
             contexts: Vec::new(),
+            offered: Vec::new(),
             listed: Vec::new(),
             told: Told::default(),
         }
@@ -211,6 +216,12 @@ impl Dial {
                 OptionCode::StructuredReply
             }
             OptionCode::SetMetaContext => last,
+            _ if chunks
+                && option != OptionCode::ListMetaContext
+                && !self.wishes.context_queries.is_empty() =>
+            {
+                OptionCode::ListMetaContext
+            }
             _ if chunks && !self.wishes.contexts.is_empty() => OptionCode::SetMetaContext,
             _ => last,
         }
@@ -228,8 +239,10 @@ impl Dial {
                 InfoRequest { name, wanted: vec![INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE] }
                     .encode(&mut payload);
             }
-            OptionCode::SetMetaContext => {
-                let queries = self.wishes.contexts.iter().map(String::as_str).collect();
+            OptionCode::ListMetaContext | OptionCode::SetMetaContext => {
+                let selects = option == OptionCode::SetMetaContext;
+                let queries = if selects { &self.wishes.contexts } else { &self.wishes.context_queries };
+                let queries = queries.iter().map(String::as_str).collect();
                 MetaRequest { name, queries }.encode(&mut payload);
             }
             OptionCode::ExportName => payload.extend_from_slice(name.as_bytes()),
@@ -263,6 +276,9 @@ impl Dial {
     fn note(&mut self, option: OptionCode, reply: &OptionReply) -> Option<()> {
         match (option, reply.code) {
             (OptionCode::List, ReplyCode::Server) => self.listed.push(decode_server(&reply.payload)?),
+            (OptionCode::ListMetaContext, ReplyCode::MetaContext) => {
+                self.offered.push(decode_context(&reply.payload)?.name);
+            }
             (OptionCode::SetMetaContext, ReplyCode::MetaContext) => {
                 let context = decode_context(&reply.payload)?;
                 let taken = self.contexts.iter().any(|other| other.id == context.id);
@@ -282,7 +298,7 @@ impl Dial {
             }
             OptionCode::ExtendedHeaders => self.style = ReplyStyle::Extended,
             OptionCode::StructuredReply => self.style = ReplyStyle::Structured,
-            OptionCode::SetMetaContext => {}
+            OptionCode::ListMetaContext | OptionCode::SetMetaContext => {}
             OptionCode::List => {
                 self.leave(out);
                 return Ok(DialStep::Listed(std::mem::take(&mut self.listed)));
@@ -312,7 +328,9 @@ impl Dial {
 
     fn dialed(&mut self) -> Option<Box<Dialed>> {
         let contexts = std::mem::take(&mut self.contexts);
-        std::mem::take(&mut self.told).into_dialed(self.style, contexts, self.tls)
+        let mut dialed = std::mem::take(&mut self.told).into_dialed(self.style, contexts, self.tls)?;
+        dialed.offered_contexts = std::mem::take(&mut self.offered);
+        Some(dialed)
     }
 
     fn refused(
@@ -325,6 +343,10 @@ impl Dial {
         let hopeless = matches!(reply.code, ReplyCode::ErrTlsReqd | ReplyCode::ErrShutdown);
         match option {
             OptionCode::ExtendedHeaders | OptionCode::StructuredReply if !hopeless => {
+                self.ask_after(option, out);
+            }
+            OptionCode::ListMetaContext if !hopeless => {
+                self.offered.clear();
                 self.ask_after(option, out);
             }
             OptionCode::SetMetaContext if !hopeless => {

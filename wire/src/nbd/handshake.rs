@@ -20,7 +20,7 @@ pub(crate) mod option;
 
 pub use close::CloseReason;
 pub use code::{BASE_ALLOCATION, OptionCode, ReplyCode};
-pub use export::{ExportInfo, ExportTable};
+pub use export::{ExportInfo, ExportTable, LABEL_INCARNATION, LABEL_NAMESPACE, LABEL_VOLUME};
 pub use frame::OPTION_BYTES_MAX;
 
 use crate::nbd::transmission::{Limits, ReplyStyle};

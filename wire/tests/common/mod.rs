@@ -26,6 +26,7 @@ pub fn export(name: &str) -> ExportInfo {
         block_preferred: 4096,
         payload_max: 32 << 20,
         offers_allocation: true,
+        labels: Vec::new(),
     }
 }
 

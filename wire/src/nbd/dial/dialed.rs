@@ -53,6 +53,8 @@ pub struct Dialed {
     pub style: ReplyStyle,
     /// The metadata contexts.
     pub contexts: Vec<DialContext>,
+    /// What the server listed for `DialOptions::context_queries`.
+    pub offered_contexts: Vec<String>,
     /// Whether this was agreed under TLS.
     pub tls: bool,
 }
@@ -89,6 +91,17 @@ impl Told {
     ) -> Option<Box<Dialed>> {
         let Told { export, name, description, block_sizes } = self;
         let (size_bytes, flags) = export?;
-        Some(Box::new(Dialed { size_bytes, flags, name, description, block_sizes, style, contexts, tls }))
+        let offered_contexts = Vec::new();
+        Some(Box::new(Dialed {
+            size_bytes,
+            flags,
+            name,
+            description,
+            block_sizes,
+            style,
+            contexts,
+            offered_contexts,
+            tls,
+        }))
     }
 }

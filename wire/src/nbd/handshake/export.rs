@@ -2,6 +2,13 @@
 
 use crate::nbd::transmission::{ReplyStyle, STRING_BYTES_MAX, TransmissionFlags};
 
+/// Where labels live: the protocol's form for contexts of one implementation.
+pub const LABEL_NAMESPACE: &str = "x-ringsan:";
+/// Before the UUID of the volume behind an export.
+pub const LABEL_VOLUME: &str = "x-ringsan:volume:";
+/// Before a UUID that changes when writes may have been lost that were acknowledged, but not flushed.
+pub const LABEL_INCARNATION: &str = "x-ringsan:incarnation:";
+
 /// One export, as the handshake describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportInfo {
@@ -22,6 +29,8 @@ pub struct ExportInfo {
     pub payload_max: u32,
     /// Whether base:allocation is offered.
     pub offers_allocation: bool,
+    /// Context names that say all they have to say by themselves: listed when asked for, never selected.
+    pub labels: Vec<String>,
 }
 
 impl ExportInfo {
@@ -39,7 +48,8 @@ impl ExportInfo {
 
     /// The protocol's rules for what a server may advertise; breaking one is our own mistake.
     fn assert_lawful(&self) {
-        let Self { name, block_min, block_preferred, payload_max, .. } = self;
+        let Self { name, block_min, block_preferred, payload_max, labels, .. } = self;
+        assert!(labels.iter().all(|label| label.starts_with(LABEL_NAMESPACE)), "labels are ours: {labels:?}");
         let name_bytes = 1..=STRING_BYTES_MAX;
         assert!(
             name_bytes.contains(&name.len()) && !name.contains('\0'),

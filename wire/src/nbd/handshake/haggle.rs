@@ -221,10 +221,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Outcome, Refusal> {
         let (export, queries) = self.meta_request(payload, exports)?;
-        let matches =
-            queries.is_empty() || queries.iter().any(|query| ["base:", BASE_ALLOCATION].contains(query));
-        if matches && export.offers_allocation {
-            put_meta_context(out, OptionCode::ListMetaContext, 0, BASE_ALLOCATION);
+        let allocation = export.offers_allocation.then_some(BASE_ALLOCATION);
+        let offered = allocation.into_iter().chain(export.labels.iter().map(String::as_str));
+        let wanted = |name: &&str| queries.is_empty() || queries.iter().any(|query| finds(query, name));
+        for name in offered.filter(wanted) {
+            put_meta_context(out, OptionCode::ListMetaContext, 0, name);
         }
         put_ack(out, OptionCode::ListMetaContext);
         Ok(Outcome::Continue)
@@ -281,6 +282,11 @@ struct Refusal(ReplyCode, &'static str);
 const MALFORMED: Refusal = Refusal(ReplyCode::ErrInvalid, "the option's data is malformed");
 const UNKNOWN_OPTION: Refusal = Refusal(ReplyCode::ErrUnsup, "this server does not know the option");
 const UNKNOWN_EXPORT: Refusal = Refusal(ReplyCode::ErrUnknown, "no export of that name");
+
+/// A query names a context, or with a colon at its end all that begin like it.
+fn finds(query: &str, name: &str) -> bool {
+    query == name || query.ends_with(':') && name.starts_with(query)
+}
 
 fn no_payload(payload: &[u8]) -> Result<(), Refusal> {
     if payload.is_empty() { Ok(()) } else { Err(Refusal(ReplyCode::ErrInvalid, "this option takes no data")) }
