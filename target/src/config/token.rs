@@ -25,7 +25,11 @@ impl Token {
         let unreadable = |error| {
             Wrong::new(format!("the token file {shown} cannot be read: {error}"), "name a readable file")
         };
-        let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(Wrong::new(format!("{shown} is no file"), "name the file in which the token stands"));
+        }
+        let mode = metadata.permissions().mode();
         if mode & 0o077 != 0 {
             let cause = format!("the token file {shown} can be read by others (mode {:03o})", mode & 0o777);
             return Err(Wrong::new(cause, format!("run: chmod 600 {shown}")));

@@ -148,8 +148,14 @@ impl Node {
         ask(&self.cores[core], self.core_settings.cpus[core], bound, make).await
     }
 
-    /// Tells every core what clients may attach now.
+    /// Tells every core what clients may attach now, and the log what is odd about it.
     fn publish(&self) {
+        self.publish_meanwhile();
+        self.live().targets.log_news();
+    }
+
+    /// The same in the middle of a change, when much may be odd.
+    fn publish_meanwhile(&self) {
         let directory = Arc::new(self.live().directory());
         for core in &self.cores {
             core.send(Ask::Directory(directory.clone()));

@@ -105,7 +105,7 @@ impl Node {
         for volume in &plan.remove {
             let name = &volume.settings.name;
             self.live().volumes.remove(name);
-            self.publish();
+            self.publish_meanwhile();
             match self.detach_live(volume, REMOVE_GRACE).await {
                 Ok(()) => report.changed.push(format!("volume `{name}` is no longer served; its data stays")),
                 Err(fault) => report.failed.push(format!("volume `{name}`: {fault}")),

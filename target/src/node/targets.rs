@@ -18,15 +18,30 @@ pub(super) struct Targets {
     pub(super) settings: Arc<IscsiSettings>,
     /// What an operator may not have meant.
     pub(super) remarks: Vec<String>,
+    /// Those of them that are in the log.
+    logged: Vec<String>,
 }
 
 impl Default for Targets {
     fn default() -> Targets {
-        Targets { settings: Arc::new(IscsiSettings::closed()), remarks: Vec::new() }
+        Targets { settings: Arc::new(IscsiSettings::closed()), remarks: Vec::new(), logged: Vec::new() }
     }
 }
 
-/// What cores shall be told of iSCSI; what is odd about it, and was not before, goes to the log.
+impl Targets {
+    /// Logs what is odd now and was not before.
+    pub(super) fn log_news(&mut self) {
+        if self.settings.listening.is_empty() {
+            return;
+        }
+        for remark in self.remarks.iter().filter(|remark| !self.logged.contains(remark)) {
+            tracing::warn!("iSCSI: {remark}");
+        }
+        self.logged.clone_from(&self.remarks);
+    }
+}
+
+/// What cores shall be told of iSCSI.
 pub(super) fn targets(live: &Live) -> Targets {
     let portals = live.portals.iter().filter(|portal| portal.protocol == Protocol::Iscsi);
     let listening = portals.filter_map(|portal| portal.address.parse::<SocketAddr>().ok());
@@ -37,11 +52,7 @@ pub(super) fn targets(live: &Live) -> Targets {
         reservations_dir: live.node.state_dir.join("reservations"),
         ..live.iscsi.settings.clone()
     };
-    let is_on = !settings.listening.is_empty();
-    for remark in remarks.iter().filter(|remark| is_on && !live.targets.remarks.contains(remark)) {
-        tracing::warn!("iSCSI: {remark}");
-    }
-    Targets { settings: Arc::new(settings), remarks }
+    Targets { settings: Arc::new(settings), remarks, logged: live.targets.logged.clone() }
 }
 
 /// Logical units that are declared and not there, or not whole.

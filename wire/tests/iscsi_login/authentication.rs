@@ -1,6 +1,6 @@
 //! Logins with CHAP: one-way, mutual, and everybody who should not get in.
 
-use crate::harness::{Door, INITIATOR, Said, Talk, guarded, names, names_and, user};
+use crate::harness::{Door, INITIATOR, Said, TARGET, Talk, guarded, names, names_and, user};
 use wire::iscsi::chap::{Algorithm, Secret, decode_binary, encode_binary};
 use wire::iscsi::login::Login;
 use wire::iscsi::parameters::Offers;
@@ -110,6 +110,7 @@ fn wrong_secret_and_unknown_user_get_the_same_answer() {
         assert!(said.keys().is_empty());
     }
     let Said::Refuse(_, _, reason) = wrong else { panic!("refused") };
+    assert!(reason.contains(INITIATOR) && reason.contains(TARGET), "{reason}");
     assert!(reason.contains("alice") && !reason.contains("secret\""), "{reason}");
     assert!(!reason.contains("correct horse") && !reason.contains("a wrong secret"), "{reason}");
 }

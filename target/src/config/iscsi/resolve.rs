@@ -85,13 +85,16 @@ fn resolve_credentials(
     mistakes: &mut Vec<Mistake>,
 ) -> IscsiAuthentication {
     let already = mistakes.len();
+    let own_users = draft.users.as_ref().map(|users| users.origin.clone());
     let users = match draft.users {
         Some(users) => resolve_users(users, mistakes),
         None => inherited.map(|inherited| inherited.users.clone()).unwrap_or_default(),
     };
     let Some(mutual) = draft.mutual else {
         let own = inherited.and_then(|inherited| inherited.own.clone());
-        check_directions(&users, own.as_ref(), &Origin::Default, mistakes);
+        if let Some(origin) = own_users {
+            check_directions(&users, own.as_ref(), &origin, mistakes);
+        }
         return IscsiAuthentication { own: own.filter(|_| !users.is_empty()), users };
     };
     let own = mutual.value.resolve(mistakes);

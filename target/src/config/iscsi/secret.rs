@@ -92,6 +92,9 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, Wrong> {
         Wrong::new(format!("the secret file {shown} cannot be read: {error}"), "name a readable file")
     };
     let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Wrong::new(format!("{shown} is no file"), "name the file in which the secret stands"));
+    }
     if let Some(mode) = open_to_others(&metadata) {
         let cause = format!("the secret file {shown} can be read by others (mode {mode:03o})");
         return Err(Wrong::new(cause, format!("run: chmod 600 {shown}")));

@@ -149,6 +149,15 @@ fn secrets_in_files_that_others_can_read_are_refused() {
 }
 
 #[test]
+fn a_secret_is_not_waited_for() {
+    let folder = Folder::new();
+    nix::unistd::mkfifo(&folder.0.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let text = "[iscsi]\nusers = [{ name = \"host1\", secret_file = \"pipe\" }]\n";
+    let mistakes = folder.load(text).err().expect("refused");
+    assert!(mistakes[0].contains("ringsan.toml:2:") && mistakes[0].contains("is no file"), "{mistakes:#?}");
+}
+
+#[test]
 fn secrets_have_12_to_255_bytes_and_no_mistake_shows_one() {
     for (secret, cause) in
         [("hunter2", "7 bytes"), (&"x".repeat(256)[..], "256 bytes"), ("tab\\tabbed secret", "control")]
@@ -168,6 +177,16 @@ fn what_cannot_be_said_together_is_told_with_its_line() {
         (format!("users = [{HOST1}, {HOST1}]"), "ringsan.toml:2:9", "there twice"),
         (format!("mutual = {SAN}"), "ringsan.toml:2:", "without users"),
         (format!("users = [{HOST1}]\nmutual = {HOST1}"), "ringsan.toml:3:", "same secret"),
+        (
+            format!("users = [{HOST1}]\nmutual = {HOST1}\n") + &target("a", lun),
+            "ringsan.toml:3:",
+            "same secret",
+        ),
+        (
+            format!("users = [{HOST1}]\nmutual = {SAN}\n") + &target("a", &format!("users = [{SAN}]\n{lun}")),
+            "ringsan.toml:6:",
+            "same secret",
+        ),
         (
             "users = [{ name = \"a\", secret = \"0123456789ab\", secret_file = \"x\" }]".to_owned(),
             "ringsan.toml:2:",

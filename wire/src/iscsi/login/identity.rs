@@ -47,6 +47,13 @@ impl Identity {
         }
     }
 
+    /// Who wants what, for the log.
+    pub fn shown(&self) -> String {
+        let wanted = self.target_name.as_deref().filter(|_| !self.is_discovery);
+        let wanted = wanted.map_or("discovery".to_owned(), quoted);
+        format!("{} at {wanted}", quoted(&self.initiator_name))
+    }
+
     /// Whether `key` is one of the identity, which must not have changed.
     pub fn confirms(&self, key: &str, value: &str) -> Result<bool, Failure> {
         let is_same = match key {

@@ -87,7 +87,8 @@ impl Talk {
         let mut out = std::mem::take(&mut self.unsent);
         if out.is_empty() {
             let pairs = Pairs::parse(&text, Limits::default())?;
-            self.answer(&pairs, access, &mut out)?;
+            let answered = self.answer(&pairs, access, &mut out);
+            answered.map_err(|failure| self.told_of(failure))?;
         } else if !text.is_empty() {
             return Err(no_text_due());
         }
@@ -157,6 +158,12 @@ impl Talk {
         Ok(())
     }
 
+    /// The same with who it was, once that is known.
+    fn told_of(&self, failure: Failure) -> Failure {
+        let Some(known) = &self.known else { return failure };
+        Failure { reason: format!("{} ({})", failure.reason, known.identity.shown()), ..failure }
+    }
+
     fn answer(&mut self, pairs: &Pairs<'_>, access: &dyn Access, out: &mut Vec<u8>) -> Result<(), Failure> {
         if self.known.is_none() {
             self.known = Some(self.meet(pairs, access, out)?);
@@ -190,8 +197,8 @@ impl Talk {
             SessionKind::Discovery => None,
         };
         let refused = |status: LoginStatus| {
-            let target = target_name.map_or("a discovery session".to_owned(), quoted);
-            Failure::new(status, format!("{} may not have {target}", quoted(&identity.initiator_name)))
+            let why = if status == LoginStatus::NOT_FOUND { "no such target" } else { "not let in" };
+            Failure::new(status, format!("{why} ({})", identity.shown()))
         };
         let authentication = access.authentication(&identity.initiator_name, target_name).map_err(refused)?;
         let moved = target_name.and_then(|target| access.redirection(&identity.initiator_name, target));
@@ -199,7 +206,8 @@ impl Talk {
             return Err(redirect(&redirection));
         }
         if self.stage != SECURITY && !authentication.chap_users.is_empty() {
-            return Err(Failure::authentication("the security stage was left out, but CHAP is required"));
+            let reason = "the security stage was left out, but CHAP is required";
+            return Err(Failure::authentication(format!("{reason} ({})", identity.shown())));
         }
         if identity.target_name.is_some() {
             put_pair(out, "TargetPortalGroupTag", &access.portal_group().to_string());
