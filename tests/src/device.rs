@@ -95,6 +95,13 @@ impl FuseFile {
         &self.path
     }
 
+    /// Ends what serves it at once: whoever waits for the file gets an error.
+    pub fn pull(&mut self) -> Result<()> {
+        self.nbdfuse.kill()?;
+        self.nbdfuse.wait()?;
+        Ok(())
+    }
+
     fn await_ready(mut self, pidfile: &Path) -> Result<FuseFile> {
         // nbdfuse writes its pid file once the file is there; it offers no event to wait for
         let end = Instant::now() + Duration::from_secs(20);

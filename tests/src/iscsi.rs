@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -13,7 +13,7 @@ mod command;
 mod login;
 mod pdu;
 
-pub use command::{Answer, Data, read_10, write_10};
+pub use command::{Answer, Data, Taken, read_10, write_10};
 pub use login::{Login, Outcome, Refusal};
 pub use pdu::Pdu;
 
@@ -63,6 +63,24 @@ pub mod response {
     pub const REJECT: u8 = 0x3f;
 }
 
+/// Task management functions (§11.5.1).
+pub mod function {
+    /// ABORT TASK.
+    pub const ABORT_TASK: u8 = 1;
+    /// ABORT TASK SET.
+    pub const ABORT_TASK_SET: u8 = 2;
+    /// CLEAR TASK SET.
+    pub const CLEAR_TASK_SET: u8 = 4;
+    /// LOGICAL UNIT RESET.
+    pub const LUN_RESET: u8 = 5;
+    /// TARGET WARM RESET.
+    pub const WARM_RESET: u8 = 6;
+    /// TARGET COLD RESET.
+    pub const COLD_RESET: u8 = 7;
+    /// TASK REASSIGN.
+    pub const TASK_REASSIGN: u8 = 8;
+}
+
 /// The reserved task tag.
 pub const NO_TAG: u32 = 0xffff_ffff;
 /// Bytes of a basic header segment.
@@ -79,6 +97,14 @@ pub fn target_name(volume: &str) -> String {
     format!("iqn.2026-11.io.ringsan:{volume}")
 }
 
+/// The table that declares a target: `settings` are lines of it, `luns` are volumes with more settings of theirs.
+pub fn target_table(name: &str, settings: &str, luns: &[(&str, &str)]) -> String {
+    let lun =
+        |(volume, more): &(&str, &str)| format!("[[iscsi.target.lun]]\nvolume = \"{volume}\"\n{more}\n");
+    let luns: String = luns.iter().map(lun).collect();
+    format!("[[iscsi.target]]\nname = \"{}\"\n{settings}\n{luns}", target_name(name))
+}
+
 /// One connection, which is a session once logged in.
 pub struct Client {
     stream: TcpStream,
@@ -87,6 +113,8 @@ pub struct Client {
     cmd_sn: u32,
     exp_stat_sn: u32,
     next_tag: u32,
+    /// What has come for commands that nobody has waited for yet.
+    early: Vec<Pdu>,
     /// The LUN of its commands, 0 to 255.
     pub lun: u8,
     /// The session's handle, given by the target.
@@ -110,6 +138,7 @@ impl Client {
             cmd_sn: 1,
             exp_stat_sn: 0,
             next_tag: 1,
+            early: Vec::new(),
             lun: 0,
             tsih: 0,
             keys: Vec::new(),
@@ -176,7 +205,9 @@ impl Client {
 
     /// Receives a PDU, and answers pings on the way.
     pub fn receive_answering(&mut self) -> Result<Pdu> {
+        let end = Instant::now() + PATIENCE;
         loop {
+            ensure!(Instant::now() < end, "nothing but pings for {PATIENCE:?}");
             let pdu = self.receive()?;
             if pdu.opcode() != response::NOP_IN || pdu.word_at(20) == NO_TAG {
                 return Ok(pdu);
@@ -207,12 +238,18 @@ impl Client {
 
     /// Asks for task management, as an immediate request; the function's response.
     pub fn manage(&mut self, function: u8, referenced: Option<&Pdu>) -> Result<u8> {
+        let pdu = self.request_management(function, referenced)?;
+        Ok(self.answer(response::MANAGEMENT, pdu.tag_of())?.header[2])
+    }
+
+    /// Asks for task management, and does not wait.
+    pub fn request_management(&mut self, function: u8, referenced: Option<&Pdu>) -> Result<Pdu> {
         let pdu =
             self.request(request::MANAGEMENT | request::IMMEDIATE).flags(0x80 | function).byte(9, self.lun);
         let pdu = pdu.word(20, referenced.map_or(NO_TAG, Pdu::tag_of));
         let pdu = pdu.word(32, referenced.map_or(0, |task| task.word_at(24)));
         self.send(&pdu)?;
-        Ok(self.answer(response::MANAGEMENT, pdu.tag_of())?.header[2])
+        Ok(pdu)
     }
 
     /// Asks for a logout, and does not wait; `reason` 0 closes the session, 1 the connection.
@@ -276,14 +313,24 @@ impl Client {
         }
     }
 
-    /// Whether nothing has come so far.
+    /// Whether nothing has come so far, not even the end.
     pub fn is_quiet(&self) -> Result<bool> {
+        Ok(self.peek()?.is_none())
+    }
+
+    /// Whether all has come, and then the end.
+    pub fn has_ended(&self) -> Result<bool> {
+        Ok(self.peek()? == Some(0))
+    }
+
+    fn peek(&self) -> Result<Option<usize>> {
         self.stream.set_nonblocking(true)?;
         let peeked = self.stream.peek(&mut [0; 1]);
         self.stream.set_nonblocking(false)?;
         match peeked {
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
             Err(error) => bail!(error),
         }
     }

@@ -3,7 +3,9 @@
 //! The binary is the one that RINGSAN_BIN names, else a release build made (or found fresh) on first use.
 
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -23,11 +25,13 @@ pub struct Launch {
     folder: PathBuf,
     data: PathBuf,
     nbd: SocketAddr,
+    iscsi: Option<SocketAddr>,
     admin: SocketAddr,
     args: Vec<String>,
     environment: Vec<(String, String)>,
     prefix: Vec<String>,
     nbd_settings: String,
+    iscsi_settings: String,
     tables: String,
     listens: bool,
 }
@@ -42,11 +46,13 @@ impl Launch {
             folder: scratch.path().to_owned(),
             data: scratch.join(&data),
             nbd: free_address(),
+            iscsi: None,
             admin: free_address(),
             args: Vec::new(),
             environment: Vec::new(),
             prefix: Vec::new(),
             nbd_settings: String::new(),
+            iscsi_settings: String::new(),
             tables: String::new(),
             listens: true,
         }
@@ -86,6 +92,18 @@ impl Launch {
         self
     }
 
+    /// A TCP portal for iSCSI, too.
+    pub fn iscsi(mut self) -> Launch {
+        self.iscsi = Some(free_address());
+        self
+    }
+
+    /// One line of the configuration's section `[iscsi]`.
+    pub fn iscsi_setting(mut self, line: &str) -> Launch {
+        self.iscsi_settings += &format!("{line}\n");
+        self
+    }
+
     /// TLS, which clients may or must use (`allow`, `require`), for clients that `certificates` know.
     pub fn tls(self, mode: &str, certificates: &Certificates) -> Launch {
         let folder = certificates.folder().display();
@@ -116,6 +134,11 @@ impl Launch {
         self.nbd
     }
 
+    /// The address of its iSCSI portal, which `iscsi` asked for.
+    pub fn iscsi_address(&self) -> SocketAddr {
+        self.iscsi.expect("a test that speaks iSCSI asks for a portal")
+    }
+
     /// The address of its admin portal.
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -128,8 +151,12 @@ impl Launch {
 
     /// Writes the configuration as it stands now.
     pub fn write_config(&self) -> Result<()> {
-        let text = format!("[nbd]\n{}\n{}", self.nbd_settings, self.tables);
-        fs::write(self.config_path(), text).context("writing the configuration")
+        let Launch { nbd_settings, iscsi_settings, tables, .. } = self;
+        let text = format!("[nbd]\n{nbd_settings}\n[iscsi]\n{iscsi_settings}\n{tables}");
+        // it may hold secrets: nobody but its owner may read it
+        let mut file = fs::OpenOptions::new();
+        let file = file.write(true).create(true).truncate(true).mode(0o600).open(self.config_path());
+        file.and_then(|mut file| file.write_all(text.as_bytes())).context("writing the configuration")
     }
 
     /// Starts it and waits until it is ready.
@@ -161,6 +188,10 @@ impl Launch {
         words.extend(["--admin".to_owned(), self.admin.to_string()]);
         if self.listens {
             words.extend(["--nbd".to_owned(), self.nbd.to_string()]);
+        }
+        match self.iscsi {
+            Some(address) => words.extend(["--iscsi".to_owned(), address.to_string()]),
+            None => words.push("--no-iscsi".to_owned()),
         }
         words.extend(self.args.iter().cloned());
         let mut command = Command::new(&words[0]);

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod ledger;
 pub mod log;
 pub mod nbd;
+pub mod qemu;
 pub mod scratch;
 pub mod skip;
 pub mod target;

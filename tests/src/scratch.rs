@@ -43,6 +43,13 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Makes a named pipe.
+    pub fn pipe(&self, name: &str) -> Result<PathBuf> {
+        let path = self.join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
+        Ok(path)
+    }
+
     /// Makes a file with this text.
     pub fn text(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.join(name);

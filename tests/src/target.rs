@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::Launch;
+use crate::iscsi;
 use crate::launch::binary;
 use crate::log::Log;
 use crate::nbd::Client;
@@ -48,6 +49,21 @@ impl Target {
     /// The NBD URI of an export.
     pub fn uri(&self, export: &str) -> String {
         format!("nbd://{}/{export}", self.launch.address())
+    }
+
+    /// The address of its iSCSI portal.
+    pub fn iscsi_address(&self) -> SocketAddr {
+        self.launch.iscsi_address()
+    }
+
+    /// The iSCSI URL of a volume's own target.
+    pub fn iscsi_url(&self, volume: &str) -> String {
+        self.iscsi_url_of(&iscsi::target_name(volume), 0)
+    }
+
+    /// The iSCSI URL of a LUN.
+    pub fn iscsi_url_of(&self, target_name: &str, lun: u16) -> String {
+        format!("iscsi://{}/{target_name}/{lun}", self.iscsi_address())
     }
 
     /// How it was started.
@@ -97,6 +113,22 @@ impl Target {
             ensure!(Instant::now() < end, "{what} after {PATIENCE:?}: {status}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until it counts so many clients.
+    pub fn await_clients(&self, wanted: usize) -> Result<()> {
+        self.await_status(&format!("{wanted} clients"), |status| {
+            status["clients"].as_array().is_some_and(|list| list.len() == wanted)
+        })
+    }
+
+    /// Fails unless a new iSCSI initiator can write and read.
+    pub fn assert_serves_iscsi(&self, volume: &str) -> Result<()> {
+        let login = iscsi::Login::to(&iscsi::target_name(volume)).initiator("iqn.2026-11.test:witness");
+        let mut client = login.attach(self.iscsi_address())?;
+        client.write(8, &[9; 4096])?;
+        ensure!(client.read(8, 8)? == [9; 4096], "an initiator of {volume} reads something else");
+        client.logout()
     }
 
     /// Fails unless a new client can write and read.

@@ -20,6 +20,11 @@ impl Tool {
         Tool { name: name.as_ref().to_owned(), args: Vec::new(), folder: None, seconds: 120 }
     }
 
+    /// The program.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
     /// One more argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
         self.args.push(arg.as_ref().to_owned());

@@ -56,7 +56,35 @@ impl std::fmt::Debug for Answer {
     }
 }
 
+/// How the target took something that breaks a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The command ended with this status.
+    Status(u8),
+    /// The PDU was rejected for this reason (RFC 7143, §11.17.1).
+    Rejected(u8),
+    /// The connection was ended.
+    Ended,
+}
+
 impl Client {
+    /// What becomes of the session after it has broken a rule; silence is an error.
+    pub fn taken(&mut self) -> Result<Taken> {
+        loop {
+            let pdu = match self.receive_answering() {
+                Ok(pdu) => pdu,
+                Err(_) if self.has_ended()? => return Ok(Taken::Ended),
+                Err(error) => return Err(error).context("it was passed over in silence"),
+            };
+            match pdu.opcode() {
+                response::REJECT => return Ok(Taken::Rejected(pdu.header[2])),
+                response::COMMAND => return Ok(Taken::Status(pdu.header[3])),
+                response::DATA_IN if pdu.header[1] & 1 != 0 => return Ok(Taken::Status(pdu.header[3])),
+                _ => {}
+            }
+        }
+    }
+
     /// A command, not sent yet. Without unsolicited data it is final.
     pub fn command(&mut self, cdb: &[u8], data: Data<'_>) -> Pdu {
         let (flags, bytes, immediate) = match data {
@@ -77,13 +105,12 @@ impl Client {
         Ok(pdu)
     }
 
-    /// Waits for the end of the only command in flight; `out` is what R2Ts may ask for.
+    /// Waits for the end of a command; `out` is what R2Ts may ask for. What comes for others meanwhile is kept.
     pub fn finish(&mut self, command: &Pdu, out: &[u8]) -> Result<Answer> {
         let mut data = vec![0; if command.header[1] & READ == 0 { 0 } else { command.word_at(20) as usize }];
         let mut end = 0;
         loop {
-            let pdu = self.receive_answering()?;
-            ensure!(pdu.tag_of() == command.tag_of(), "not for {command:?}: {pdu:?}");
+            let pdu = self.receive_for(command.tag_of())?;
             match pdu.opcode() {
                 response::R2T => self.send_data(command, &pdu, out)?,
                 response::DATA_IN => {
@@ -103,6 +130,20 @@ impl Client {
                 }
                 _ => bail!("unexpected {pdu:?}"),
             }
+        }
+    }
+
+    fn receive_for(&mut self, tag: u32) -> Result<Pdu> {
+        if let Some(at) = self.early.iter().position(|pdu| pdu.tag_of() == tag) {
+            return Ok(self.early.remove(at));
+        }
+        loop {
+            let pdu = self.receive_answering()?;
+            if pdu.tag_of() == tag {
+                return Ok(pdu);
+            }
+            ensure!(pdu.tag_of() != NO_TAG && self.early.len() < 4096, "for nobody: {pdu:?}");
+            self.early.push(pdu);
         }
     }
 
