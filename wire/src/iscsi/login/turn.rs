@@ -8,7 +8,6 @@ use crate::iscsi::parameters::{Key, Negotiation, NegotiationError, Offers};
 use crate::iscsi::pdu::LoginRequest;
 use crate::iscsi::pdu::code::stage::{FULL_FEATURE, OPERATIONAL, SECURITY};
 use crate::iscsi::text::{Collector, Limits, NOT_UNDERSTOOD, Pairs, REJECT, TextError, put_pair};
-use crate::nbd::handshake::option::quoted;
 
 use super::identity::Identity;
 use super::security::{Nonce, Security, is_security_key};
