@@ -140,8 +140,9 @@ fn assert_agreed(agreed: &Agreed, offers: &Offers, door: &Door) {
         assert!(max_burst_length <= offers.max_burst_length);
         assert!(offers.immediate_data || !agreed.parameters.immediate_data);
     }
+    let is_discovery = agreed.session == wire::iscsi::login::SessionKind::Discovery;
     match offers.header_digest {
-        DigestPolicy::Required => assert!(agreed.parameters.header_digest),
+        DigestPolicy::Required => assert!(agreed.parameters.header_digest || is_discovery),
         DigestPolicy::Off => assert!(!agreed.parameters.header_digest),
         DigestPolicy::Allowed => {}
     }

@@ -139,6 +139,19 @@ fn digest_policy_decides() {
 }
 
 #[test]
+fn discovery_goes_without_required_digests() {
+    let offers = Offers {
+        header_digest: DigestPolicy::Required,
+        data_digest: DigestPolicy::Required,
+        ..Offers::default()
+    };
+    let result = negotiate(offers.clone(), true, &[("HeaderDigest", "None"), ("DataDigest", "None")]);
+    assert!(!result.expect("agreed").1.header_digest);
+    let result = negotiate(offers, true, &[("HeaderDigest", "CRC32C,None")]);
+    assert!(result.expect("agreed").1.header_digest, "who wants them gets them");
+}
+
+#[test]
 fn results_become_what_holds() {
     let text = [
         ("HeaderDigest", "CRC32C"),

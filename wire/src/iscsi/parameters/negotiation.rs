@@ -52,8 +52,14 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// Begins with the standard's defaults.
-    pub fn new(offers: Offers, is_discovery: bool) -> Negotiation {
+    /// Begins with the standard's defaults. Initiators use no digests for discovery, and there nothing is lost
+    /// without them: they are required in normal sessions only.
+    pub fn new(mut offers: Offers, is_discovery: bool) -> Negotiation {
+        for digest in [&mut offers.header_digest, &mut offers.data_digest] {
+            if is_discovery && *digest == DigestPolicy::Required {
+                *digest = DigestPolicy::Allowed;
+            }
+        }
         Negotiation {
             offers,
             is_discovery,
