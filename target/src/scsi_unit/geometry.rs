@@ -7,8 +7,10 @@ use crate::volume::Volume;
 
 /// The longest transfer of one command.
 const TRANSFER_BYTES_MAX: u64 = 32 << 20;
-/// The longest range that one command unmaps, or fills with one block.
-const RANGE_BYTES_MAX: u64 = 4 << 30;
+/// The longest range that one command fills with one block.
+const WRITE_SAME_BYTES_MAX: u64 = 4 << 30;
+/// Blocks that one UNMAP lets go: as many as initiators and their tests expect at most.
+const UNMAP_BLOCKS_MAX: u32 = 1 << 20;
 /// Block descriptors of one UNMAP.
 const UNMAP_DESCRIPTORS_MAX: u32 = 256;
 
@@ -29,10 +31,10 @@ pub fn of(volume: &Volume, lun: &IscsiLun) -> Geometry {
         physical_block_exponent: physical_blocks.ilog2() as u8,
         optimal_blocks: if preferred_blocks > physical_blocks { preferred_blocks } else { 0 },
         transfer_blocks_max: (TRANSFER_BYTES_MAX / block) as u32,
-        unmap_blocks_max: (RANGE_BYTES_MAX / block) as u32,
+        unmap_blocks_max: UNMAP_BLOCKS_MAX,
         unmap_descriptors_max: UNMAP_DESCRIPTORS_MAX,
         unmap_granularity_blocks: preferred_blocks.max(physical_blocks),
-        write_same_blocks_max: RANGE_BYTES_MAX / block,
+        write_same_blocks_max: WRITE_SAME_BYTES_MAX / block,
         compare_and_write_blocks_max: u8::MAX,
         can_discard: facts.can_discard,
         // Only then is a discarded range zeroed without writing zeroes.
