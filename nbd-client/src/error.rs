@@ -34,6 +34,10 @@ pub enum Kind {
     Request,
     /// A local file, device or resource.
     Local,
+    /// A device or destination is in use.
+    Busy,
+    /// The kernel's nbd driver is not there.
+    NoDriver,
 }
 
 /// An error. All who wait for the same thing get the same one.

@@ -1,1 +1,19 @@
 //! Volumes as devices of this machine: through the kernel's nbd driver, or as a file through FUSE.
+
+mod device;
+mod driver;
+mod kernel;
+mod netlink;
+mod nodes;
+mod plan;
+mod redial;
+mod slots;
+mod sockets;
+mod state;
+mod watch;
+
+pub use device::Device;
+pub use kernel::{Attached, Wish, attach, detach};
+pub use nodes::Common;
+pub use state::{Attachment, Connection, StateFolder};
+pub use watch::{End, News};

@@ -72,6 +72,8 @@ impl From<Error> for Failure {
             Kind::NoExport => Exit::NoExport,
             Kind::Tls => Exit::Tls,
             Kind::Changed => Exit::Changed,
+            Kind::Busy => Exit::Busy,
+            Kind::NoDriver => Exit::NoDriver,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

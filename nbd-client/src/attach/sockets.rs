@@ -1,0 +1,89 @@
+//! Whether a connection lives: asked of its socket, or of the machine's table when the socket is another process's.
+//!
+//! Its one rule: `None` is an answer.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::state::Connection;
+
+/// TCP_ESTABLISHED of the kernel.
+const ESTABLISHED: &str = "01";
+
+/// Whether both directions have ended. The driver ends them when it has given a connection up.
+pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether a TCP connection is established; `None` for a unix socket, or without such a table.
+pub(super) fn is_established(connection: &Connection) -> Option<bool> {
+    let (local, remote): (SocketAddr, SocketAddr) =
+        (connection.local.parse().ok()?, connection.remote.parse().ok()?);
+    let table = fs::read_to_string(if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" }).ok()?;
+    Some(table.lines().skip(1).filter_map(row).any(|row| row == (local, remote, ESTABLISHED)))
+}
+
+/// `  0: 0100007F:1F90 0100007F:C350 01 …`
+fn row(line: &str) -> Option<(SocketAddr, SocketAddr, &str)> {
+    let mut fields = line.split_whitespace().skip(1);
+    Some((address(fields.next()?)?, address(fields.next()?)?, fields.next()?))
+}
+
+/// Words of an address are in the machine's order, and the port is a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let words = (0..ip.len()).step_by(8).map(|at| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok());
+    let bytes: Vec<u8> =
+        words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let ip = match bytes.len() {
+        4 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        _ => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn connection(stream: &TcpStream) -> Connection {
+        let local = stream.local_addr().expect("connected").to_string();
+        let remote = stream.peer_addr().expect("connected").to_string();
+        Connection { host: String::new(), local, remote, live: true, since: 0 }
+    }
+
+    #[test]
+    fn a_connection_is_established_until_its_other_end_is_gone() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+            let (theirs, _) = listener.accept().expect("connected");
+            assert_eq!(is_established(&connection(&ours)), Some(true), "{address}");
+            drop(theirs);
+            assert_eq!(is_established(&connection(&ours)), Some(false), "{address}");
+        }
+    }
+
+    #[test]
+    fn of_unix_sockets_nothing_is_known() {
+        let unix = "unix".to_owned();
+        let connection =
+            Connection { host: unix.clone(), local: unix.clone(), remote: unix, live: true, since: 0 };
+        assert_eq!(is_established(&connection), None);
+    }
+
+    #[test]
+    fn a_socket_is_hung_up_when_its_other_end_is_gone() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        assert!(!is_hung_up(&ours));
+        drop(theirs);
+        assert!(is_hung_up(&ours));
+    }
+}
