@@ -51,7 +51,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skips", metavar="FILE")
     parser.add_argument("--only", default="*", metavar="GLOB", help="only these tests (Suite.Test)")
-    parser.add_argument("--seconds", type=float, default=90, help="limit of one test (90)")
+    parser.add_argument("--seconds", type=float, default=150, help="limit of one test (150)")
     parser.add_argument("urls", nargs="+", metavar="URL", help="iscsi://HOST:PORT/TARGET/LUN")
     return parser.parse_args()
 

@@ -44,18 +44,23 @@ fn judge(backing: usize) -> Result<()> {
     let scratch = Scratch::new()?;
     let targets = target_table("removable", "", &[("removable", "removable = true")])
         + &target_table("protected", "", &[("protected", "read_only = true")]);
+    let paged = scratch.join("paged.img").display().to_string();
     let target = Launch::new(&scratch)
         .iscsi()
+        // Sanitize.Reset sleeps for a minute and answers no ping meanwhile
+        .iscsi_setting("ping_timeout = \"2m\"")
         .volume(&backings(&scratch, 128 * MIB)[backing])
         .volume("removable=memory,size=128M")
         .volume("protected=memory,size=128M")
+        // its physical blocks are larger than its logical ones
+        .volume(format!("paged={paged},size=128M,cache=buffered"))
         .tables(&targets)
         .start()?;
     let output = Tool::new("/usr/bin/python3")
         .arg(folder().join("iscsi_cu.py"))
         .arg("--skips")
         .arg(folder().join("iscsi_cu.skips"))
-        .args(["disk", "removable", "protected"].map(|volume| target.iscsi_url(volume)))
+        .args(["disk", "removable", "protected", "paged"].map(|volume| target.iscsi_url(volume)))
         .seconds(1200)
         .output()?;
     let results = said(&output);
