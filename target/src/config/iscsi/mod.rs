@@ -79,8 +79,23 @@ impl IscsiConfig {
         self.targets.iter().any(|target| target.luns.values().any(|lun| lun.volume == volume))
     }
 
-    /// What is no mistake and yet may not be meant: logical units of volumes that are not among `volumes`.
+    /// What is no mistake and yet may not be meant: logical units without a volume among `volumes`, and volumes
+    /// without a target.
     pub fn remarks(&self, volumes: &[Declaration]) -> Vec<String> {
+        let mut remarks = self.units_without_volumes(volumes);
+        let others = volumes.iter().filter(|volume| self.every_volume && !self.declares(&volume.name));
+        remarks.extend(others.filter_map(|volume| {
+            let name = name::of_volume(&self.prefix, &volume.name);
+            let taken = self.targets.iter().find(|target| target.name == name)?;
+            Some(format!(
+                "{}: the target {name} has no logical unit `{}`, and takes its name: the volume has no target",
+                taken.origin, volume.name
+            ))
+        }));
+        remarks
+    }
+
+    fn units_without_volumes(&self, volumes: &[Declaration]) -> Vec<String> {
         let luns = self.targets.iter().flat_map(|target| target.luns.iter().map(move |lun| (target, lun)));
         let missing = luns.filter(|(_, (_, lun))| volumes.iter().all(|volume| volume.name != lun.volume));
         missing

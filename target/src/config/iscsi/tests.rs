@@ -308,3 +308,16 @@ fn a_logical_unit_without_a_volume_is_remarked_on() {
         "{remarks:?}"
     );
 }
+
+#[test]
+fn a_volume_whose_name_another_target_takes_is_remarked_on() {
+    let folder = Folder::new();
+    let volume = |name: &str| format!("[[volume]]\nname = \"{name}\"\nsize = \"1M\"\n");
+    let target = "[[iscsi.target]]\nname = \"y\"\nlun = [{ volume = \"x\" }]\n";
+    let text = format!("{target}{}{}", volume("x"), volume("y"));
+    let config = folder.load(&text).expect("no mistake");
+    let remarks = config.iscsi.remarks(&config.volumes);
+    assert!(remarks.len() == 1 && remarks[0].contains("ringsan.toml:1:1"), "{remarks:?}");
+    let config = folder.load(&format!("[iscsi]\nevery_volume = false\n{text}")).expect("no mistake");
+    assert!(config.iscsi.remarks(&config.volumes).is_empty());
+}
