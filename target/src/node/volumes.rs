@@ -69,11 +69,11 @@ impl Node {
             checked_size(request.size_bytes).map_err(|wrong| Fault::new(Kind::Invalid, wrong.to_string()))?;
         let volume = self.find(name)?;
         if let Some(size) = volume.declaration.size.as_ref().filter(|size| is_declared(&size.origin)) {
-            let context = format!(
-                "the size of volume `{name}` {}; change it there and run `ringsan reload`, or remove it there, \
-                 reload, and resize again",
-                size.origin.came_about()
-            );
+            let remedy = match size.origin {
+                Origin::Flag(_) => "start it again with another size there, or without one and resize then",
+                _ => "change it there and run `ringsan reload`, or remove it there, reload, and resize again",
+            };
+            let context = format!("the size of volume `{name}` {}; {remedy}", size.origin.came_about());
             return Err(Fault::new(Kind::Conflict, context));
         }
         self.resize(&volume, size_bytes, request.shrink).await?;
