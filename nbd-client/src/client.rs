@@ -1,11 +1,37 @@
 //! An export in use: requests in, results out, over one connection or several.
+//!
+//! ```text
+//! Client ─▶ Pool: Table of requests, Links ─▶ Link: queue, sender, receiver ─▶ Channel: plain or TLS
+//!                 keepers: dial, replay                                       Replies: bytes to answers
+//! ```
+//! Its one rule: a lost connection is the client's affair. A request that was not answered is sent again, which
+//! all of NBD's requests can bear; only a flush that could no longer keep its promise fails instead.
 
+mod channel;
+mod coverage;
+mod dial;
+mod identity;
+mod link;
+mod pool;
+mod range;
+mod replies;
+mod request;
+mod table;
+mod tls;
+mod violation;
+
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::Error;
+use wire::nbd::transmission::{Command, CommandFlags, STATE_HOLE, STATE_ZERO};
+
+use crate::error::{Error, Kind};
 use crate::export::{Export, ExportSummary, Extent};
 use crate::uri::{Endpoint, Uri};
+use pool::Pool;
+use request::{Answer, Ask};
 
 /// How to connect, and how long to hold on.
 #[derive(Clone, Debug)]
@@ -62,83 +88,250 @@ pub struct KernelSocket {
 
 /// An export in use. Clones are the same client.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    handle: Rc<Handle>,
+}
 
-#[expect(clippy::todo, unused, reason = "to come")]
+/// Ends the client's tasks with its last clone.
+struct Handle {
+    pool: Rc<Pool>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
 impl Client {
-    /// Connects, and negotiates everything that the server offers.
+    /// Connects to the first server that answers, and negotiates everything that it offers.
+    ///
+    /// Further connections (`ConnectOptions::connections`) are made in the background, to the other servers in
+    /// turn, if the export allows for more than one.
     pub async fn connect(uri: &Uri, options: &ConnectOptions) -> Result<Client, Error> {
-        todo!()
+        let mut first_error = None;
+        for (index, endpoint) in uri.endpoints().iter().enumerate() {
+            match dial::dial(endpoint, options).await {
+                Ok(dialled) => return Ok(Client::start(uri, options, (index, dialled))),
+                Err(error) if error.kind() == Kind::NoExport => {
+                    return Err(with_exports(error, endpoint, options).await);
+                }
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
+        }
+        Err(first_error.expect("a URI has an endpoint"))
+    }
+
+    fn start(uri: &Uri, options: &ConnectOptions, first: (usize, dial::Dialled)) -> Client {
+        let export = &first.1.export;
+        let may_share = export.can_multi_conn();
+        let connections = if may_share { options.connections.max(1) } else { 1 };
+        if connections < options.connections {
+            tracing::warn!("{uri} allows for one connection only");
+        }
+        if uri.endpoints().len() > 1 && export.uuid.is_none() {
+            tracing::warn!(
+                "{uri}: the server does not tell the volume's identity, so only size and name are compared"
+            );
+        }
+        Client {
+            handle: Rc::new(Handle { pool: Pool::start(uri.clone(), options.clone(), connections, first) }),
+        }
     }
 
     /// What the server said of the export.
     pub fn export(&self) -> &Export {
-        todo!()
+        &self.handle.pool.export
     }
 
-    /// How many connections there are.
+    /// How many connections there are, or are being made.
     pub fn connections(&self) -> usize {
-        todo!()
+        self.handle.pool.links.len()
     }
 
     /// Fills `buffer` from `offset` on.
     pub async fn read(&self, offset: u64, buffer: Vec<u8>) -> (Result<(), Error>, Vec<u8>) {
-        todo!()
+        let ask =
+            Ask { command: Command::Read, flags: CommandFlags::NONE, offset, length: buffer.len() as u64 };
+        let (result, buffer, _) = self.transfer(ask, buffer).await;
+        (result, buffer)
     }
 
     /// Writes all of `buffer` at `offset`; durable before the reply if `fua`.
     pub async fn write(&self, offset: u64, buffer: Vec<u8>, fua: bool) -> (Result<(), Error>, Vec<u8>) {
-        todo!()
+        let ask = Ask { command: Command::Write, flags: fua_flag(fua), offset, length: buffer.len() as u64 };
+        let (result, buffer, _) = self.transfer(ask, buffer).await;
+        (result, buffer)
     }
 
     /// Makes durable what was written: every write whose result was here when this was called.
+    ///
+    /// Fails with `Kind::Unflushed` if the server, or a connection that the export does not share its cache with,
+    /// was lost in between: then what was written since the last flush has to be written again.
     pub async fn flush(&self) -> Result<(), Error> {
-        todo!()
+        self.command(Ask { command: Command::Flush, flags: CommandFlags::NONE, offset: 0, length: 0 }).await.0
     }
 
     /// Gives the space of a range back; what it reads as afterwards nobody knows.
     pub async fn trim(&self, offset: u64, length: u64, fua: bool) -> Result<(), Error> {
-        todo!()
+        self.in_pieces(Ask { command: Command::Trim, flags: fua_flag(fua), offset, length }).await
     }
 
     /// Makes a range read as zeroes.
     pub async fn zero(&self, offset: u64, length: u64, how: Zero) -> Result<(), Error> {
-        todo!()
+        let flags = [(how.no_hole, CommandFlags::NO_HOLE), (how.fast_only, CommandFlags::FAST_ZERO)];
+        let flags =
+            flags.iter().filter(|(wanted, _)| *wanted).fold(fua_flag(how.fua), |all, (_, flag)| all | *flag);
+        self.in_pieces(Ask { command: Command::WriteZeroes, flags, offset, length }).await
     }
 
     /// Tells the server that a range will be read soon.
     pub async fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
-        todo!()
+        self.in_pieces(Ask { command: Command::Cache, flags: CommandFlags::NONE, offset, length }).await
     }
 
     /// Where there is data: extents from `offset` on without a gap, which cover exactly the range.
     pub async fn block_status(&self, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
-        todo!()
+        let (end, mut at) = (offset.saturating_add(length), offset);
+        let mut extents: Vec<Extent> = Vec::new();
+        while at < end {
+            let ask = Ask {
+                command: Command::BlockStatus,
+                flags: CommandFlags::NONE,
+                offset: at,
+                length: end - at,
+            };
+            let piece = Ask { length: range::piece(&ask, self.export()), ..ask };
+            let (result, _, told) = self.command(piece).await;
+            result?;
+            for extent in told {
+                let (hole, zero) = (extent.flags & STATE_HOLE != 0, extent.flags & STATE_ZERO != 0);
+                push_extent(&mut extents, Extent { offset: at, length: extent.length, hole, zero });
+                at += extent.length;
+            }
+        }
+        Ok(extents)
     }
 
     /// Says goodbye, when nothing is in flight any more.
     pub async fn disconnect(self) -> Result<(), Error> {
-        todo!()
+        self.handle.pool.part().await;
+        self.handle.pool.failure().map_or(Ok(()), Err)
+    }
+
+    /// For commands without data, whose length a server need not bear at once.
+    async fn in_pieces(&self, ask: Ask) -> Result<(), Error> {
+        let mut rest = ask;
+        while rest.length > 0 {
+            let length = range::piece(&rest, self.export());
+            self.command(Ask { length, ..rest }).await.0?;
+            (rest.offset, rest.length) = (rest.offset + length, rest.length - length);
+        }
+        Ok(())
+    }
+
+    async fn command(&self, ask: Ask) -> Answer {
+        self.transfer(ask, Vec::new()).await
+    }
+
+    async fn transfer(&self, ask: Ask, buffer: Vec<u8>) -> Answer {
+        let pool = &self.handle.pool;
+        let fault = range::check(&ask, self.export()).err().or_else(|| pool.failure());
+        if let Some(error) = fault {
+            return (Err(error), buffer, Vec::new());
+        }
+        if ask.length == 0 && ask.command != Command::Flush {
+            return (Ok(()), buffer, Vec::new());
+        }
+        let key = pool.table.borrow_mut().insert(ask, buffer);
+        let mut waiting = Waiting { pool, key: Some(key) };
+        pool.dispatch(key);
+        let answer = poll_fn(|context| pool.table.borrow_mut().poll(key, context)).await;
+        waiting.key = None;
+        answer
+    }
+}
+
+/// A request whose answer is awaited; dropped before, nobody waits for it any more.
+struct Waiting<'a> {
+    pool: &'a Pool,
+    key: Option<usize>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.pool.table.borrow_mut().abandon(key);
+        }
     }
 }
 
 /// The exports that a server lists.
-#[expect(clippy::todo, unused, reason = "to come")]
 pub async fn list(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Vec<ExportSummary>, Error> {
-    todo!()
+    let listed = dial::list(endpoint, options).await?;
+    let summary = |export: wire::nbd::dial::ListedExport| ExportSummary {
+        name: export.name,
+        description: export.description,
+    };
+    Ok(listed.into_iter().map(summary).collect())
 }
 
 /// What a server says of an export, without using it.
-#[expect(clippy::todo, unused, reason = "to come")]
 pub async fn describe(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Export, Error> {
-    todo!()
+    match dial::describe(endpoint, options).await {
+        Err(error) if error.kind() == Kind::NoExport => Err(with_exports(error, endpoint, options).await),
+        result => result,
+    }
 }
 
-/// A connection for the kernel's driver; refused with TLS, which the kernel does not speak.
-#[expect(clippy::todo, unused, reason = "to come")]
+/// A connection for the kernel's driver, with the replies that it knows; refused with TLS, which it does not.
+///
+/// A plain connection cannot be asked for the volume's identity, so a second one is.
 pub async fn dial_kernel_socket(
     endpoint: &Endpoint,
     options: &ConnectOptions,
 ) -> Result<KernelSocket, Error> {
-    todo!()
+    if endpoint.tls.is_some() {
+        let what = format!("the kernel's nbd driver cannot speak TLS, which {endpoint} is asked for");
+        return Err(Error::new(Kind::Tls, what).remedy("write nbd:// on a trusted network, or use --fuse"));
+    }
+    let plain = ConnectOptions { structured_replies: false, extended_headers: false, ..options.clone() };
+    let dialled = match dial::dial(endpoint, &plain).await {
+        Err(error) if error.kind() == Kind::NoExport => {
+            return Err(with_exports(error, endpoint, options).await);
+        }
+        result => result?,
+    };
+    let told = dial::describe(endpoint, options).await?;
+    let mut export = dialled.export;
+    (export.uuid, export.incarnation) = (told.uuid, told.incarnation);
+    let stream = dialled.channel.into_stream().expect("TLS was refused above");
+    Ok(KernelSocket { socket: stream.into_fd(), export })
+}
+
+/// What can be had instead.
+async fn with_exports(error: Error, endpoint: &Endpoint, options: &ConnectOptions) -> Error {
+    const NAMES_MAX: usize = 20;
+    match dial::list(endpoint, options).await {
+        Ok(exports) if exports.is_empty() => error.remedy("it lists none"),
+        Ok(exports) => {
+            let names = exports.iter().take(NAMES_MAX).map(|export| format!("{:?}", export.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            let more = if exports.len() > NAMES_MAX { ", …" } else { "" };
+            error.remedy(format!("there are {names}{more}"))
+        }
+        Err(_) => error.remedy("it does not list those that it has"),
+    }
+}
+
+fn fua_flag(fua: bool) -> CommandFlags {
+    if fua { CommandFlags::FUA } else { CommandFlags::NONE }
+}
+
+/// Neighbours of one kind are one extent.
+fn push_extent(extents: &mut Vec<Extent>, extent: Extent) {
+    match extents.last_mut() {
+        Some(last) if (last.hole, last.zero) == (extent.hole, extent.zero) => last.length += extent.length,
+        _ => extents.push(extent),
+    }
 }

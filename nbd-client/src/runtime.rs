@@ -5,15 +5,23 @@
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-pub use tokio::sync::{Notify, oneshot};
-pub use tokio::task::JoinHandle;
-pub use tokio::time::{Instant, sleep, timeout};
+use socket2::{SockRef, TcpKeepalive};
+use tokio_uring::buf::{BoundedBuf, Slice};
+use tokio_uring::net::{TcpStream, UnixStream};
 
-/// Runs `future` and all that it spawns on this thread.
+use crate::uri::Address;
+
+pub use tokio::sync::{Notify, mpsc, oneshot};
+pub use tokio::task::JoinHandle;
+pub use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Runs `future` on this thread, and what it spawns until it ends.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio_uring::start(future)
 }
@@ -26,6 +34,11 @@ pub fn spawn<F: Future + 'static>(task: F) -> JoinHandle<F::Output> {
 /// Lets all other tasks have their turn.
 pub async fn yield_now() {
     tokio::task::yield_now().await;
+}
+
+/// Runs both to their end.
+pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    tokio::join!(a, b)
 }
 
 /// A file or block device.
@@ -47,7 +60,13 @@ impl File {
 
     /// Fills `buffer` from `offset` on.
     pub async fn read_at(&self, buffer: Vec<u8>, offset: u64) -> (io::Result<()>, Vec<u8>) {
-        self.inner.read_exact_at(buffer, offset).await
+        // The whole capacity would be filled otherwise, which may be more.
+        let length = buffer.len();
+        if length == 0 {
+            return (Ok(()), buffer);
+        }
+        let (result, slice) = self.inner.read_exact_at(buffer.slice(..length), offset).await;
+        (result, slice.into_inner())
     }
 
     /// Writes all of `buffer` at `offset`.
@@ -71,15 +90,122 @@ impl File {
     }
 }
 
-/// A connected socket.
-pub struct Stream {
-    _socket: OwnedFd,
+/// A connected socket. Several tasks may use it, one to receive and one to send.
+pub(crate) struct Stream {
+    ring: Ring,
+    /// The same socket, for what needs no ring.
+    plain: socket2::Socket,
+}
+
+enum Ring {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl Stream {
-    /// Connects within `patience`.
-    #[expect(clippy::todo, unused, reason = "to come")]
-    pub(crate) async fn connect(address: &crate::uri::Address, patience: Duration) -> io::Result<Stream> {
-        todo!()
+    /// Connects to the first address that answers.
+    pub(crate) async fn connect(address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Tcp { host, port } => {
+                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await?.into_std()?;
+                // io_uring itself waits for a blocking socket; for another it would report EAGAIN.
+                stream.set_nonblocking(false)?;
+                let plain = socket2::Socket::from(stream.try_clone()?);
+                prepare(&plain)?;
+                Ok(Stream { ring: Ring::Tcp(TcpStream::from_std(stream)), plain })
+            }
+            Address::Unix(path) => {
+                let stream: StdUnixStream = tokio::net::UnixStream::connect(path).await?.into_std()?;
+                stream.set_nonblocking(false)?;
+                let plain = socket2::Socket::from(stream.try_clone()?);
+                Ok(Stream { ring: Ring::Unix(UnixStream::from_std(stream)), plain })
+            }
+        }
     }
+
+    /// Receives into `buffer[start..end]`; how many bytes, 0 at the end of the stream.
+    pub(crate) async fn receive(
+        &self,
+        buffer: Vec<u8>,
+        start: usize,
+        end: usize,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        let slice = buffer.slice(start..end);
+        let (result, slice) = match &self.ring {
+            Ring::Tcp(stream) => stream.read(slice).await,
+            Ring::Unix(stream) => stream.read(slice).await,
+        };
+        (result, slice.into_inner())
+    }
+
+    /// Sends all parts, in order, and gives them back. They are not empty, and at most IOV_MAX (1024).
+    pub(crate) async fn send(&self, parts: Vec<Vec<u8>>) -> (io::Result<()>, Vec<Vec<u8>>) {
+        let (mut sent, total) = (0, parts.iter().map(Vec::len).sum::<usize>());
+        let mut whole = parts;
+        while sent < total {
+            let (slices, first) = unsent(&mut whole, sent);
+            let (result, slices) = self.send_some(slices).await;
+            whole.truncate(first);
+            whole.extend(slices.into_iter().map(Slice::into_inner));
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), whole),
+                Ok(count) => sent += count,
+                Err(error) => return (Err(error), whole),
+            }
+        }
+        (Ok(()), whole)
+    }
+
+    async fn send_some(&self, mut slices: Vec<Slice<Vec<u8>>>) -> (io::Result<usize>, Vec<Slice<Vec<u8>>>) {
+        if slices.len() > 1 {
+            return match &self.ring {
+                Ring::Tcp(stream) => stream.writev(slices).await,
+                Ring::Unix(stream) => stream.writev(slices).await,
+            };
+        }
+        let Some(slice) = slices.pop() else { return (Ok(0), slices) };
+        let (result, slice) = match &self.ring {
+            Ring::Tcp(stream) => stream.write(slice).submit().await,
+            Ring::Unix(stream) => stream.write(slice).submit().await,
+        };
+        slices.push(slice);
+        (result, slices)
+    }
+
+    /// Ends both directions: whoever waits for this socket goes on.
+    pub(crate) fn shutdown(&self) {
+        // It may have ended already.
+        let _ = self.plain.shutdown(Shutdown::Both);
+    }
+
+    /// No more will be sent.
+    pub(crate) fn shutdown_send(&self) {
+        let _ = self.plain.shutdown(Shutdown::Write);
+    }
+
+    /// The socket itself, out of the ring's hands.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.plain.into()
+    }
+}
+
+/// What is left of `parts` after `sent` bytes, and the index of the first part that is left.
+fn unsent(parts: &mut Vec<Vec<u8>>, mut sent: usize) -> (Vec<Slice<Vec<u8>>>, usize) {
+    let mut first = 0;
+    while sent >= parts[first].len() {
+        sent -= parts[first].len();
+        first += 1;
+    }
+    let rest = parts.split_off(first);
+    let skips = std::iter::once(sent).chain(std::iter::repeat(0));
+    (rest.into_iter().zip(skips).map(|(part, skip)| part.slice(skip..)).collect(), first)
+}
+
+/// No waiting for more to send, and a word from the kernel when the server's machine is gone.
+fn prepare(socket: &socket2::Socket) -> io::Result<()> {
+    const IDLE: Duration = Duration::from_secs(10);
+    let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2).with_retries(4);
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
 }
