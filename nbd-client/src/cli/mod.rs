@@ -10,8 +10,11 @@ mod copy;
 mod detach;
 mod exit;
 mod info;
+mod interrupt;
 mod list;
 mod man;
+mod meter;
+mod size;
 mod status;
 
 use std::io::{IsTerminal, Write};
