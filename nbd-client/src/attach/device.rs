@@ -79,24 +79,58 @@ impl Device {
         fs::write(self.sysfs("queue/max_sectors_kb"), (bytes / 1024).to_string())
     }
 
-    /// Makes durable what was written, and sees that nobody holds the device.
+    /// Makes durable what was written, and sees that nobody uses the device.
     pub(super) fn settle(self) -> Result<(), Error> {
+        let users = self.users();
+        if !users.is_empty() {
+            return Err(self.used_by(&users));
+        }
         let exclusive = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(self.path());
-        let failed = |error: io::Error| match error.raw_os_error() {
-            Some(libc::EBUSY) => self.held(),
+        exclusive.and_then(|file| file.sync_all()).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => self.used_by(&[]),
             _ => Error::caused(Kind::Local, self.to_string(), error)
                 .remedy("detach it with --force if it is past saving"),
-        };
-        exclusive.and_then(|file| file.sync_all()).map_err(failed)
+        })
     }
 
-    fn held(self) -> Error {
-        let holders = fs::read_dir(self.sysfs("holders")).into_iter().flatten().flatten();
-        let mut holders: Vec<String> =
-            holders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        holders.extend(mounted_at(&self.path()));
-        let by = if holders.is_empty() { String::new() } else { format!(" by {}", holders.join(", ")) };
+    fn used_by(self, users: &[String]) -> Error {
+        let by = if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) };
         Error::new(Kind::Busy, format!("{self} is in use{by}")).remedy("unmount or stop what uses it first")
+    }
+
+    /// Devices above it, mount points and processes, as far as we may see them.
+    fn users(self) -> Vec<String> {
+        let entries = fs::read_dir(self.sysfs("holders")).into_iter().flatten().flatten();
+        let holders = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        holders.chain(self.mount_points()).chain(self.openers()).collect()
+    }
+
+    fn mount_points(self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let pairs = mounts.lines().filter_map(|line| line.split_once(' '));
+        let here = pairs.filter(|(source, _)| self.is_called(Path::new(source)));
+        here.filter_map(|(_, rest)| rest.split(' ').next()).map(str::to_owned).collect()
+    }
+
+    fn openers(self) -> Vec<String> {
+        let mut openers = Vec::new();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = process.file_name().to_string_lossy().parse::<u32>();
+            let Some(pid) = pid.ok().filter(|pid| *pid != std::process::id()) else { continue };
+            let mut files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+            if files.any(|file| fs::read_link(file.path()).is_ok_and(|path| self.is_called(&path))) {
+                let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                openers.push(format!("{} (process {pid})", name.trim_end()));
+            }
+        }
+        openers
+    }
+
+    /// Whether `path` is the device, or a partition of it.
+    fn is_called(self, path: &Path) -> bool {
+        let name = path.to_str().and_then(|path| path.strip_prefix("/dev/"));
+        let rest = name.and_then(|name| name.strip_prefix(&self.name()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('p'))
     }
 
     /// Waits until the driver has let go of it: nobody has it open any more, and all connections have ended.
@@ -142,14 +176,6 @@ impl FromStr for Device {
     }
 }
 
-/// Where a device or file is mounted.
-fn mounted_at(path: &Path) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let fields = mounts.lines().filter_map(|line| line.split_once(' '));
-    let points = fields.filter(|(source, _)| Path::new(source) == path);
-    points.filter_map(|(_, rest)| rest.split(' ').next()).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +191,14 @@ mod tests {
         for text in ["/dev/nbd0p1", "/dev/sda", "nbd", "nbd+1", "/dev/nbd99999999999", ""] {
             assert!(text.parse::<Device>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn partitions_use_the_device_and_other_devices_do_not() {
+        let device = Device::new(1);
+        assert!(["/dev/nbd1", "/dev/nbd1p2"].iter().all(|path| device.is_called(Path::new(path))));
+        assert!(
+            !["/dev/nbd12", "/dev/nbd", "/tmp/nbd1"].iter().any(|path| device.is_called(Path::new(path)))
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod device;
 mod driver;
+mod fuse;
 mod kernel;
 mod netlink;
 mod nodes;
@@ -10,10 +11,13 @@ mod redial;
 mod slots;
 mod sockets;
 mod state;
+mod status;
 mod watch;
 
 pub use device::Device;
+pub use fuse::{FuseWish, detach_fuse, serve};
 pub use kernel::{Attached, Wish, attach, detach};
 pub use nodes::Common;
 pub use state::{Attachment, Connection, StateFolder};
+pub use status::{ConnectionReport, Report, status};
 pub use watch::{End, News};

@@ -143,7 +143,6 @@ impl StateFolder {
 pub(super) struct WatchLock(#[expect(dead_code, reason = "held, not used")] File);
 
 /// The name under which a FUSE folder's attachment is kept.
-#[cfg_attr(not(test), expect(dead_code, reason = "for FUSE, which comes next"))]
 pub(super) fn fuse_name(folder: &Path) -> String {
     let path = folder.display().to_string();
     format!("fuse{}", path.replace('%', "%25").replace('-', "%2d").replace('/', "-"))
