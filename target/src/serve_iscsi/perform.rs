@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use reactor::View;
 use wire::iscsi::pdu::{Cdb, Lun, Response};
-use wire::iscsi::session::TaskId;
+use wire::iscsi::session::{Effect, TaskId};
 use wire::scsi::{Command, Refusal, Sense, SenseKey, Status, begin_without_unit};
 
 use crate::fault::{Access, Fault};
@@ -20,9 +20,17 @@ use crate::serve_iscsi::task::{Ended, Piece, Task};
 use crate::serve_iscsi::write::{Write, write};
 use crate::snapshot::Operation;
 
-/// Starts a command, when its turn has come.
-pub fn start(connection: &Rc<Connection>, id: TaskId) {
+/// Starts a command, when its turn has come. `data` says what has become of its data so far, which it has to know
+/// before it asks for more, or is answered.
+pub fn start(connection: &Rc<Connection>, id: TaskId, data: Option<Effect>) {
+    if !connection.session.borrow().is_wanted(id) {
+        // Aborted by a later request that waited for it: what carries that out forgets it.
+        return;
+    }
     let task = connection.entry(id);
+    if let Some(data) = data {
+        task.hears(&data);
+    }
     connection.budget.begin();
     let attribute = connection.session.borrow().task(id).attribute;
     if connection.order.enter(&task, attribute) {

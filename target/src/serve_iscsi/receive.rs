@@ -77,8 +77,17 @@ async fn receive(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<Left,
             return Ok(Left::Stream);
         }
         connection.session.borrow_mut().complete(&data, &**connection, &mut effects);
-        for effect in effects.drain(..) {
-            if carry_out(connection, effect)? {
+        let mut rest = effects.drain(..).peekable();
+        while let Some(effect) = rest.next() {
+            let is_over = match effect {
+                Effect::Start(task) => {
+                    let data = rest.next_if(|next| is_of_data(next, task));
+                    perform::start(connection, task, data);
+                    false
+                }
+                effect => carry_out(connection, effect)?,
+            };
+            if is_over {
                 return Ok(Left::Logout);
             }
         }
@@ -86,17 +95,22 @@ async fn receive(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<Left,
     Ok(Left::Stream)
 }
 
+/// Whether an effect says what has become of the task's data so far.
+fn is_of_data(effect: &Effect, id: TaskId) -> bool {
+    matches!(effect, Effect::Burst { task, .. } | Effect::DataFailed(task, _) if *task == id)
+}
+
 /// Carries out what a PDU leads to; `true` when the session is over.
 fn carry_out(connection: &Rc<Connection>, effect: Effect) -> Result<bool, Fault> {
     match effect {
         Effect::Send(response, data) => connection.send(&response, &data),
-        Effect::Start(task) => perform::start(connection, task),
-        Effect::Burst { task, start, end } => {
+        Effect::Start(task) => perform::start(connection, task, None),
+        Effect::Burst { task, .. } | Effect::DataFailed(task, _) => {
+            // It may have ended meanwhile for another reason.
             if let Some(task) = connection.task(task) {
-                task.arrived(start, end);
+                task.hears(&effect);
             }
         }
-        Effect::DataFailed(task, fault) => connection.entry(task).fail(fault),
         Effect::Manage { tag, function, lun, tasks } => {
             manage::start(connection, manage::Function { tag, function, lun, tasks });
         }

@@ -8,7 +8,7 @@ use reactor::driver::Moment;
 use reactor::sync::WaitList;
 use reactor::{Buffer, View};
 use wire::iscsi::pdu::{Lun, TaskAttribute};
-use wire::iscsi::session::{self, TaskId};
+use wire::iscsi::session::{self, Effect, TaskId};
 
 use crate::budget::Held;
 use crate::scsi_unit::{AttachedUnit, Errand};
@@ -170,9 +170,13 @@ impl Task {
         self.descriptor_sense.get()
     }
 
-    /// No more of its data comes, by the initiator's own fault.
-    pub fn fail(&self, fault: session::Fault) {
-        self.failed.set(Some(fault));
+    /// Hears what has become of its data.
+    pub fn hears(&self, effect: &Effect) {
+        match *effect {
+            Effect::Burst { start, end, .. } => self.arrived(start, end),
+            Effect::DataFailed(_, fault) => self.failed.set(Some(fault)),
+            _ => {}
+        }
         self.changed.wake_all();
     }
 
@@ -212,7 +216,7 @@ impl Task {
     }
 
     /// The sequence from `start` to `end` is whole.
-    pub fn arrived(&self, start: u32, end: u32) {
+    fn arrived(&self, start: u32, end: u32) {
         if start == 0 {
             self.unsolicited_bytes.set(end);
         }
@@ -231,14 +235,11 @@ impl Task {
             };
             data.pieces.push_back(Piece { start, view, held });
         }
-        drop(data);
-        self.changed.wake_all();
     }
 
     /// Waits until the data that comes unasked has come, as `is_awaited` says: how much that was.
     pub async fn unsolicited(&self, is_awaited: impl Fn() -> bool) -> Result<u32, Ended> {
-        // What came with the command is here before the task hears of it, but it hears a moment later.
-        while self.check().is_ok() && (is_awaited() || self.has_sequence(0)) {
+        while self.check().is_ok() && is_awaited() {
             self.changed.wait().await;
         }
         self.check().map(|()| self.unsolicited_bytes.get())

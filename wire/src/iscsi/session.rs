@@ -114,6 +114,12 @@ impl Session {
         &self.tasks.get(task).task
     }
 
+    /// Whether a task has neither ended nor been aborted or forgotten.
+    #[inline]
+    pub fn is_wanted(&self, task: TaskId) -> bool {
+        self.tasks.is_wanted(task)
+    }
+
     /// Whether data that comes unasked is still to come.
     #[inline]
     pub fn awaits_unsolicited(&self, task: TaskId) -> bool {

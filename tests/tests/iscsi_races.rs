@@ -1,0 +1,99 @@
+//! Requests that meet each other within one turn of the target: what was aborted before it began, answered before
+//! its data was judged, or stopped before its data was asked for. Nothing of it may cost more than its own session.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::device::FuseFile;
+use tests::iscsi::{
+    Client, Data, Login, NO_TAG, Pdu, Taken, function, read_10, request, response, target_name, target_table,
+    write_10,
+};
+use tests::skip::{lacks, lacks_root_and};
+use tests::target::Target;
+use tests::{Launch, MIB, Scratch};
+
+/// TEST UNIT READY.
+const READY: [u8; 6] = [0; 6];
+const BEYOND: u32 = 0x7fff_0000;
+
+fn start(settings: &[&str]) -> Result<(Scratch, Target)> {
+    let scratch = Scratch::new()?;
+    let launch = Launch::new(&scratch).iscsi().volume("disk=memory,size=16M");
+    let launch = settings.iter().fold(launch, |launch, line| launch.iscsi_setting(line));
+    Ok((scratch, launch.start()?))
+}
+
+fn fine(mut target: Target) -> Result<()> {
+    target.assert_alive()?;
+    target.assert_serves_iscsi("disk")?;
+    target.stop()?;
+    Ok(())
+}
+
+/// Sends requests in the order of their numbers but for the first, which comes last.
+fn send_late(client: &mut Client, requests: &[Pdu]) -> Result<()> {
+    let (first, others) = requests.split_first().context("there are some")?;
+    others.iter().chain([first]).try_for_each(|request| client.send(request))
+}
+
+fn manage(client: &mut Client, function: u8, referenced: &Pdu, immediate: u8) -> Pdu {
+    let request = client.request(request::MANAGEMENT | immediate).flags(0x80 | function);
+    request.word(20, referenced.tag_of()).word(32, referenced.word_at(24))
+}
+
+#[test]
+fn a_command_that_is_refused_before_its_data_is_judged_ends_once() -> Result<()> {
+    let (_scratch, target) = start(&[])?;
+    for key in ["Yes", "No"] {
+        let login = Login::to(&target_name("disk")).key("ImmediateData", "No").key("InitialR2T", key);
+        let mut client = login.attach(target.iscsi_address())?;
+        for cdb in [write_10(BEYOND, 1), write_10(0, 0), read_10(0, 1)] {
+            let command = client.start(&cdb, Data::Out(512, &[1; 512]))?;
+            let taken = client.taken()?;
+            ensure!(taken == Taken::Status(2) || cdb[0] == 0x28, "{command:?}: {taken:?}");
+        }
+        client.ping()?;
+    }
+    fine(target)
+}
+
+#[test]
+fn commands_that_are_aborted_in_the_turn_in_which_they_begin_do_not_run() -> Result<()> {
+    let (_scratch, target) = start(&[])?;
+    for function in [function::ABORT_TASK, function::ABORT_TASK_SET, function::LUN_RESET] {
+        for immediate in [0, request::IMMEDIATE] {
+            let mut client = Client::attach(target.iscsi_address(), "disk")?;
+            let first = client.command(&READY, Data::None);
+            let read = client.command(&read_10(0, 8), Data::In(4096));
+            let write = client.command(&write_10(0, 1), Data::Out(512, &[1; 512]));
+            let refused = client.command(&write_10(BEYOND, 1), Data::Out(512, &[1; 512]));
+            let management = manage(&mut client, function, &read, immediate);
+            let mut answered = vec![management.tag_of()];
+            if function == function::ABORT_TASK {
+                answered.extend([first.tag_of(), write.tag_of(), refused.tag_of()]);
+            }
+            send_late(&mut client, &[first, read, write, refused, management])?;
+            while !answered.is_empty() {
+                let pdu = client.receive_answering()?;
+                let at = answered.iter().position(|tag| *tag == pdu.tag_of());
+                answered.remove(at.with_context(|| format!("an answer to nobody: {pdu:?}"))?);
+            }
+            client.ping().context("the session goes on")?;
+        }
+    }
+    fine(target)
+}
+
+#[test]
+fn a_logout_ends_commands_that_begin_in_its_turn() -> Result<()> {
+    let (_scratch, target) = start(&[])?;
+    let mut client = Client::attach(target.iscsi_address(), "disk")?;
+    let first = client.command(&READY, Data::None);
+    let read = client.command(&read_10(0, 8), Data::In(4096));
+    let logout = client.request(request::LOGOUT).flags(0x80);
+    send_late(&mut client, &[first, read, logout])?;
+    client.ended()?;
+    fine(target)
+}
