@@ -121,7 +121,7 @@ pub struct Client {
 pub trait ClientSession {
     /// The session as status shows it.
     fn snapshot(&self) -> SessionSnapshot;
-    /// Says goodbye, before nothing more is read from the client.
+    /// Says goodbye, and stops reading once the client has had time to leave by itself.
     fn say_goodbye(&self);
 }
 
@@ -159,12 +159,12 @@ impl Client {
         self.uuids.borrow().contains(&uuid)
     }
 
-    /// Lets it go: it takes no further request, and what is in flight is still answered.
+    /// Lets it go: soon it takes no further request, and what is in flight is still answered.
     pub fn part(&self) {
-        if let Some(session) = self.session.borrow().as_ref().and_then(Weak::upgrade) {
-            session.say_goodbye();
+        match self.session.borrow().as_ref().and_then(Weak::upgrade) {
+            Some(session) => session.say_goodbye(),
+            None => self.stop_reading(),
         }
-        self.stop_reading();
     }
 
     /// Takes no further request: what is in flight is still answered.

@@ -97,3 +97,30 @@ fn a_logout_ends_commands_that_begin_in_its_turn() -> Result<()> {
     client.ended()?;
     fine(target)
 }
+
+#[test]
+fn a_stop_does_not_wait_for_data_that_nobody_will_ask_for() -> Result<()> {
+    let (_scratch, target) = start(&[])?;
+    let login = Login::to(&target_name("disk")).key("InitialR2T", "No");
+    let mut client = login.attach(target.iscsi_address())?;
+    // one waits for its unsolicited data, one behind it in order, two for their turn to be collected
+    let mut unsolicited = client.command(&write_10(0, 16), Data::Out(8192, &[]));
+    unsolicited.header[1] &= 0x7f;
+    let mut ordered = client.command(&write_10(0, 16), Data::Out(8192, &[]));
+    ordered.header[1] = ordered.header[1] & !7 | 2;
+    client.send(&unsolicited)?;
+    client.send(&ordered)?;
+    for _ in 0..2 {
+        let mut verify = write_10(0, 256);
+        (verify[0], verify[1]) = (0x2f, 2);
+        let mut command = client.command(&verify, Data::Out(256 * 512, &[]));
+        command.header[1] = command.header[1] & !7 | 3;
+        client.send(&command)?;
+    }
+    client.ping().ok();
+    let began = Instant::now();
+    target.stop()?;
+    let took = began.elapsed();
+    ensure!(took < Duration::from_secs(7), "the stop took {took:?}");
+    Ok(())
+}

@@ -48,6 +48,8 @@ pub struct Connection {
     pub heard: Cell<Moment>,
     /// A command holds much data in memory until it is whole.
     pub collecting: Cell<bool>,
+    /// The initiator takes nothing any more.
+    pub is_lost: Cell<bool>,
     ended: Cell<bool>,
 }
 
@@ -95,6 +97,7 @@ impl Connection {
             order: Order::default(),
             units: RefCell::default(),
             collecting: Cell::new(false),
+            is_lost: Cell::new(false),
             ended: Cell::new(false),
             here,
             client,
@@ -284,6 +287,6 @@ impl ClientSession for Connection {
     }
 
     fn say_goodbye(&self) {
-        self.announce_farewell();
+        self.part();
     }
 }

@@ -28,7 +28,11 @@ impl<'a> DataOut<'a> {
         task: &'a Rc<Task>,
         total: u64,
     ) -> Result<DataOut<'a>, Ended> {
-        let asked = task.unsolicited(|| connection.session.borrow().awaits_unsolicited(task.id)).await?;
+        let awaits = || connection.session.borrow().awaits_unsolicited(task.id);
+        if connection.client.is_stopping() && awaits() {
+            return Err(Ended::Aborted);
+        }
+        let asked = task.unsolicited(awaits).await?;
         let total = total.min(task.out_bytes.into()) as u32;
         Ok(DataOut { connection, task, total, asked })
     }
@@ -85,6 +89,10 @@ impl<'a> DataOut<'a> {
             connection.budget.hold_beside_stuck(len as usize).await;
             let held = Held::stuck(&connection.budget, len as usize);
             task.check()?;
+            if connection.client.is_stopping() {
+                // Nobody would take the answer from the stream.
+                return Err(Ended::Aborted);
+            }
             let r2t = connection.session.borrow_mut().request_data(task.id, self.asked, len);
             // The task's data has failed; it hears of it when all that is under way is here.
             let Some(r2t) = r2t else { return Ok(()) };

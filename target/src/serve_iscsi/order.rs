@@ -63,8 +63,9 @@ impl Connection {
         })
     }
 
-    /// Wakes those that wait for their turn, after an abort.
+    /// Wakes those that wait for their turn, or for room, after an abort.
     pub fn wake_waiting(&self) {
         self.order.changed.wake_all();
+        self.budget.wake();
     }
 }

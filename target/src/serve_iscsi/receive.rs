@@ -23,14 +23,17 @@ pub async fn serve(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(),
     let (written, writer_done) = one_shot();
     let writer = connection.clone();
     connection.here.core().spawn(async move {
-        let broken = || writer.client.stop_reading();
+        let broken = || {
+            writer.is_lost.set(true);
+            writer.client.stop_reading();
+        };
         let settle = |receipt: &_, sent_at| writer.settle(receipt, sent_at);
         writer.outbox.drain(writer.here.core(), &writer.channel, settle, broken).await;
         written.give(());
     });
     ping::watch(connection);
     let result = receive(connection, leftover).await;
-    if result.as_ref().is_ok_and(|left| *left == Left::Stream) && connection.client.is_stopping() {
+    if result.as_ref().is_ok_and(|left| *left == Left::Stream) && connection.may_finish() {
         farewell::finish(connection).await;
     }
     connection.leave();

@@ -142,6 +142,8 @@ impl Task {
         if let Some(unit) = self.elsewhere.borrow().as_ref() {
             unit.abort(here, self.id.0);
         }
+        // What has come of its data is of no use, and what comes finds no place.
+        drop(self.data.take());
         self.changed.wake_all();
     }
 
