@@ -4,11 +4,15 @@
 //! more, or waits here too, is not waited for.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use reactor::Buffer;
+use reactor::driver::Moment;
+use reactor::executor::Sleep;
 use reactor::sync::WaitList;
 
 use crate::clients::Client;
@@ -19,6 +23,8 @@ use crate::serve_core::ServingCore;
 pub const GUARANTEED_BYTES: usize = 64 << 10;
 /// Transfers are cut into pieces of this size, or of `GUARANTEED_BYTES` when buffers are short.
 const PIECE_BYTES: usize = 256 << 10;
+/// How long the stream waits for something to move.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// One client's part of its core.
 pub struct Budget {
@@ -29,6 +35,8 @@ pub struct Budget {
     /// Of those, what waits for buffers, or for the client to send it.
     waiting_bytes: Cell<usize>,
     settled: WaitList,
+    /// When held bytes last came back, or began to be held.
+    moved: Cell<Moment>,
 }
 
 impl Budget {
@@ -41,6 +49,7 @@ impl Budget {
             held_bytes: Cell::new(0),
             waiting_bytes: Cell::new(0),
             settled: WaitList::default(),
+            moved: Cell::new(Moment(0)),
         }
     }
 
@@ -83,6 +92,20 @@ impl Budget {
         while self.held_bytes.get() > self.waiting_bytes.get() && self.held_bytes.get() + bytes > self.quota()
         {
             self.settled.wait().await;
+        }
+        self.hold_now(bytes);
+    }
+
+    /// The same for the stream, which brings other things, too: not for what moves no more, as on a disk that hangs.
+    /// What is taken beyond the quota then, the protocol has to limit.
+    pub async fn hold_while_moving(&self, bytes: usize) {
+        while self.held_bytes.get() > self.waiting_bytes.get() && self.held_bytes.get() + bytes > self.quota()
+        {
+            let deadline = self.moved.get() + PATIENCE;
+            if self.here.core().now() >= deadline {
+                break;
+            }
+            self.settled_or(deadline).await;
         }
         self.hold_now(bytes);
     }
@@ -154,6 +177,7 @@ impl Budget {
     pub fn release(&self, bytes: usize) {
         if bytes > 0 {
             self.held_bytes.set(self.held_bytes.get() - bytes);
+            self.moved.set(self.here.core().turn_started());
             if self.held_bytes.get() == 0 {
                 self.here.holder_went();
             }
@@ -172,6 +196,7 @@ impl Budget {
     pub fn hold_now(&self, bytes: usize) {
         if self.held_bytes.get() == 0 && bytes > 0 {
             self.here.holder_came();
+            self.moved.set(self.here.core().turn_started());
         }
         self.held_bytes.set(self.held_bytes.get() + bytes);
     }
@@ -196,6 +221,20 @@ impl Budget {
             self.here.core().arena().returned().join(cx);
             self.settled.join(cx);
             Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until something of this client's has moved, at most to `deadline`.
+    async fn settled_or(&self, deadline: Moment) {
+        let mut sleep = pin!(Sleep::until(deadline));
+        let mut waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.settled.join(cx);
+            sleep.as_mut().poll(cx)
         })
         .await;
     }

@@ -124,3 +124,32 @@ fn a_stop_does_not_wait_for_data_that_nobody_will_ask_for() -> Result<()> {
     ensure!(took < Duration::from_secs(7), "the stop took {took:?}");
     Ok(())
 }
+
+#[test]
+fn task_management_is_heard_while_the_disk_hangs_with_all_that_a_session_may_hold() -> Result<()> {
+    if lacks(&["nbdfuse", "nbdkit"]) || lacks_root_and(&["/dev/fuse"]) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let words = ["[", "nbdkit", "--exit-with-parent", "--filter=delay", "memory", "64M", "wdelay=600", "]"];
+    let mut disk = FuseFile::mount(&scratch.join("fuse/disk"), words.to_vec())?;
+    let launch = Launch::new(&scratch).iscsi().volume(format!("disk={}", disk.path().display()));
+    let target = launch.iscsi_setting("inflight_bytes_max = \"1M\"").start()?;
+    let login = Login::to(&target_name("disk")).key("FirstBurstLength", "262144");
+    let mut client = login.attach(target.iscsi_address())?;
+    let block = vec![1; 256 << 10];
+    // not more: FUSE takes twelve requests of half that size, and then the kernel does not come back
+    for number in 0..5 {
+        client.start(&write_10(number * 512, 512), Data::Out(256 << 10, &block))?;
+    }
+    ensure!(client.is_quiet()?, "the disk was not stuck");
+    let began = Instant::now();
+    ensure!(client.manage(function::LUN_RESET, None)? == 0, "the reset is done");
+    let took = began.elapsed();
+    ensure!(took < Duration::from_secs(10), "the reset took {took:?}");
+    client.logout()?;
+    disk.pull()?;
+    target.await_clients(0)?;
+    target.kill()?;
+    Ok(())
+}

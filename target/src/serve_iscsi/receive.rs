@@ -213,7 +213,7 @@ async fn begin(
 ) -> Result<Option<u32>, Fault> {
     let first_burst = connection.agreed.parameters.first_burst_length.min(task.out_bytes);
     let held_bytes = if is_whole { len } else { first_burst as usize };
-    connection.budget.hold_beside_stuck(held_bytes).await;
+    connection.budget.hold_while_moving(held_bytes).await;
     let held = Held::stuck(&connection.budget, held_bytes);
     if is_whole
         && lends
