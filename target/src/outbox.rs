@@ -11,6 +11,9 @@ use reactor::{Core, Gather};
 use crate::channel::Channel;
 use crate::snapshot::Operation;
 
+/// Of what answers no command, a peer may leave so much untaken before no more of its requests are heard.
+const LOOSE_BYTES_MAX: usize = 1 << 20;
+
 /// What to book when a reply has been handed to the socket.
 pub struct Receipt {
     /// The command.
@@ -52,6 +55,9 @@ pub struct Outbox {
     claimed: Cell<bool>,
     closed: Cell<bool>,
     changed: WaitList,
+    /// Of what answers no command, until it has been sent.
+    loose_bytes: Cell<usize>,
+    loosened: WaitList,
     sending_since: Cell<Option<Moment>>,
 }
 
@@ -59,6 +65,7 @@ pub struct Outbox {
 struct Batch {
     gather: Box<Gather>,
     receipts: Vec<Receipt>,
+    loose_bytes: usize,
 }
 
 /// The stream, for one reply alone.
@@ -70,6 +77,21 @@ impl Outbox {
         let batch = if self.claimed.get() { &self.behind } else { &self.next };
         batch.borrow_mut().add(receipt, write);
         self.changed.wake_all();
+    }
+
+    /// Adds what no limit of requests bounds; `room` does.
+    pub fn push_loose(&self, bytes: usize, write: impl FnOnce(&mut Gather)) {
+        self.loose_bytes.set(self.loose_bytes.get() + bytes);
+        let batch = if self.claimed.get() { &self.behind } else { &self.next };
+        batch.borrow_mut().loose_bytes += bytes;
+        self.push(Receipt::none(), write);
+    }
+
+    /// Waits until the peer has taken enough of what was pushed by `push_loose`.
+    pub async fn room(&self) {
+        while self.loose_bytes.get() > LOOSE_BYTES_MAX {
+            self.loosened.wait().await;
+        }
     }
 
     /// Claims the stream, after what is in it already.
@@ -110,7 +132,7 @@ impl Outbox {
                 }
                 self.changed.wait().await;
             }
-            let Batch { mut gather, mut receipts } = self.next.replace(spare);
+            let Batch { mut gather, mut receipts, loose_bytes } = self.next.replace(spare);
             let sent_at = core.now();
             if alive {
                 self.sending_since.set(Some(sent_at));
@@ -127,7 +149,11 @@ impl Outbox {
             for receipt in receipts.drain(..) {
                 settle(&receipt, sent_at);
             }
-            spare = Batch { gather, receipts };
+            if loose_bytes > 0 {
+                self.loose_bytes.set(self.loose_bytes.get() - loose_bytes);
+                self.loosened.wake_all();
+            }
+            spare = Batch { gather, receipts, loose_bytes: 0 };
         }
     }
 }
@@ -152,6 +178,7 @@ impl Drop for Claim<'_> {
         let next = &mut *self.0.next.borrow_mut();
         next.gather.append(&mut behind.gather);
         next.receipts.append(&mut behind.receipts);
+        next.loose_bytes += std::mem::take(&mut behind.loose_bytes);
         self.0.changed.wake_all();
     }
 }

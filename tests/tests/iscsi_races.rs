@@ -99,6 +99,26 @@ fn a_logout_ends_commands_that_begin_in_its_turn() -> Result<()> {
 }
 
 #[test]
+fn pings_that_nobody_reads_the_answers_of_are_not_buffered() -> Result<()> {
+    let (_scratch, mut target) = start(&["stall_timeout = \"30s\""])?;
+    let client = Client::attach(target.iscsi_address(), "disk")?;
+    let before = target.resident_bytes()?;
+    let ping = Pdu::new(request::NOP_OUT | request::IMMEDIATE).flags(0x80).tag(7).word(20, NO_TAG);
+    let frame = client.frame(&ping.data(vec![5; 256 << 10]));
+    client.stream().set_write_timeout(Some(Duration::from_millis(200)))?;
+    let mut sent = 0;
+    while sent < 256 * MIB && (&mut client.stream()).write_all(&frame).is_ok() {
+        sent += frame.len() as u64;
+    }
+    let after = target.resident_bytes()?;
+    ensure!(after < before + 48 * MIB, "{sent} bytes of pings: memory grew from {before} to {after}");
+    drop(client);
+    target.await_clients(0)?;
+    target.assert_alive()?;
+    fine(target)
+}
+
+#[test]
 fn a_stop_does_not_wait_for_data_that_nobody_will_ask_for() -> Result<()> {
     let (_scratch, target) = start(&[])?;
     let login = Login::to(&target_name("disk")).key("InitialR2T", "No");

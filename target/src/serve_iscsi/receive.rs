@@ -94,6 +94,7 @@ async fn receive(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<Left,
                 return Ok(Left::Logout);
             }
         }
+        connection.outbox.room().await;
     }
     Ok(Left::Stream)
 }

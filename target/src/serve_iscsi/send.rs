@@ -1,7 +1,7 @@
 //! PDUs on their way out: header, data, padding, digests (RFC 7143, sections 11.2 and 13.1).
 
 use reactor::{Gather, View};
-use wire::iscsi::pdu::{DataIn, Response};
+use wire::iscsi::pdu::{BHS_BYTES, DataIn, Response};
 use wire::scsi::Status;
 
 use crate::outbox::Receipt;
@@ -11,22 +11,24 @@ use crate::serve_iscsi::task::Task;
 impl Connection {
     /// Sends a PDU that answers no command.
     pub fn send(&self, response: &Response, data: &[u8]) {
-        self.send_booked(response, data, Receipt::none());
+        self.outbox.push_loose(BHS_BYTES + data.len(), |gather| self.put(gather, response, data));
     }
 
     /// Sends a PDU, and books `receipt` when it has gone.
     pub fn send_booked(&self, response: &Response, data: &[u8], receipt: Receipt) {
-        self.outbox.push(receipt, |gather| {
-            gather.head(|out| {
-                self.put_header(out, response, data.len());
-                let start = out.len();
-                out.extend_from_slice(data);
-                out.resize(start + data.len().next_multiple_of(4), 0);
-                if self.agreed.parameters.data_digest && !data.is_empty() {
-                    let digest = crc32c::crc32c(&out[start..]);
-                    out.extend_from_slice(&digest.to_le_bytes());
-                }
-            });
+        self.outbox.push(receipt, |gather| self.put(gather, response, data));
+    }
+
+    fn put(&self, gather: &mut Gather, response: &Response, data: &[u8]) {
+        gather.head(|out| {
+            self.put_header(out, response, data.len());
+            let start = out.len();
+            out.extend_from_slice(data);
+            out.resize(start + data.len().next_multiple_of(4), 0);
+            if self.agreed.parameters.data_digest && !data.is_empty() {
+                let digest = crc32c::crc32c(&out[start..]);
+                out.extend_from_slice(&digest.to_le_bytes());
+            }
         });
     }
 
