@@ -31,8 +31,9 @@ use crate::range_lock::{RangeGuard, RangeLock};
 use crate::settings::IscsiLun;
 use crate::volume::Volume;
 
-pub use attached::AttachedUnit;
+pub use attached::{AttachedUnit, lost};
 pub use errand::Errand;
+pub use geometry::TRANSFER_BYTES_MAX;
 pub use message::{Management, ReplyTo, ScsiAnswer, ScsiAsk};
 pub use payload::{bytes_of, views_of};
 pub use perform::{DataIn, Done, Outcome, check_length, counted_as, succeeded};

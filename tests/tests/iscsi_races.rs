@@ -145,6 +145,67 @@ fn a_stop_does_not_wait_for_data_that_nobody_will_ask_for() -> Result<()> {
     Ok(())
 }
 
+/// A target whose second unit lives on another core, or nowhere.
+fn two_units(scratch: &Scratch) -> Result<Target> {
+    let launch = Launch::new(scratch).two_cores().iscsi().volume("disk=memory,size=64M");
+    let tables = target_table("both", "", &[("disk", ""), ("far", "")]);
+    launch.volume("far=memory,size=256M").tables(&tables).start()
+}
+
+#[test]
+fn long_reads_of_a_far_unit_that_nobody_takes_are_not_buffered() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut target = two_units(&scratch)?;
+    let mut client = Login::to(&target_name("both")).session(target.iscsi_address())?;
+    client.lun = 1;
+    client.await_ready()?;
+    let before = target.resident_bytes()?;
+    for _ in 0..60 {
+        client.start(&read_10(0, 32768), Data::In(16 << 20))?;
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let after = target.resident_bytes()?;
+    ensure!(after < before + 160 * MIB, "memory grew from {before} to {after} bytes");
+    client.await_ready().ok();
+    drop(client);
+    target.await_clients(0)?;
+    target.assert_alive()?;
+    target.stop()?;
+    Ok(())
+}
+
+#[test]
+fn no_more_data_is_asked_for_than_a_command_can_take() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut target = two_units(&scratch)?;
+    let mut client = Login::to(&target_name("both")).session(target.iscsi_address())?;
+    client.lun = 1;
+    client.await_ready()?;
+    let command = client.start(&READY, Data::Out(u32::MAX, &[]))?;
+    let data = vec![3; 1 << 20];
+    let mut asked = 0;
+    loop {
+        let pdu = client.receive_answering()?;
+        if pdu.opcode() != response::R2T {
+            break;
+        }
+        let bytes = pdu.word_at(44);
+        asked += u64::from(bytes);
+        ensure!(asked <= 40 * MIB, "{asked} bytes were asked for");
+        let (offset, transfer) = (pdu.word_at(40), pdu.word_at(20));
+        for (number, piece) in data[..bytes as usize].chunks(128 << 10).enumerate() {
+            let at = number * (128 << 10);
+            let flags = if at + piece.len() == bytes as usize { 0x80 } else { 0 };
+            let out = client.data_out(&command, transfer, number as u32, offset + at as u32, piece);
+            client.send(&out.flags(flags))?;
+        }
+    }
+    client.ping()?;
+    target.assert_alive()?;
+    target.stop()?;
+    Ok(())
+}
+
 #[test]
 fn task_management_is_heard_while_the_disk_hangs_with_all_that_a_session_may_hold() -> Result<()> {
     if lacks(&["nbdfuse", "nbdkit"]) || lacks_root_and(&["/dev/fuse"]) {

@@ -165,7 +165,7 @@ async fn attach_elsewhere(
 }
 
 /// What is answered for a unit that is not there.
-fn lost() -> Done {
+pub fn lost() -> Done {
     let refusal = Refusal::check(SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE);
     Done { result: Err(refusal), data_in: Vec::new(), scsi_bytes: 0, descriptor_sense: false }
 }

@@ -6,7 +6,7 @@ use crate::settings::IscsiLun;
 use crate::volume::Volume;
 
 /// The longest transfer of one command.
-const TRANSFER_BYTES_MAX: u64 = 32 << 20;
+pub const TRANSFER_BYTES_MAX: u64 = 32 << 20;
 /// The longest range that one command fills with one block.
 const WRITE_SAME_BYTES_MAX: u64 = 4 << 30;
 /// Blocks that one UNMAP lets go: as many as initiators and their tests expect at most.

@@ -74,6 +74,7 @@ impl<'a> DataOut<'a> {
             bytes += piece.view.len();
             pieces.push(piece);
         }
+        pieces.iter_mut().for_each(|piece| piece.held.moves());
         pieces.sort_by_key(|piece| piece.start);
         Ok(pieces)
     }

@@ -12,7 +12,9 @@ use wire::scsi::{Command, Refusal, Sense, SenseKey, Status, begin_without_unit};
 
 use crate::fault::{Access, Fault};
 use crate::outbox::Receipt;
-use crate::scsi_unit::{AttachedUnit, DataIn, LogicalUnit, bytes_of, check_length, succeeded, views_of};
+use crate::scsi_unit::{
+    AttachedUnit, DataIn, LogicalUnit, TRANSFER_BYTES_MAX, bytes_of, check_length, lost, succeeded, views_of,
+};
 use crate::serve_iscsi::connection::Connection;
 use crate::serve_iscsi::data::DataOut;
 use crate::serve_iscsi::read::{Read, read};
@@ -131,18 +133,30 @@ async fn on_unit(
     }
 }
 
-/// A command to a unit of another core: whatever data the initiator has goes along.
+/// A command to a unit of another core: whatever data the initiator has goes along, as far as any command takes it.
 async fn elsewhere(connection: &Rc<Connection>, task: &Rc<Task>, unit: AttachedUnit, lun: u16, cdb: &Cdb) {
-    let pieces = match collected(connection, task, task.out_bytes.into()).await {
+    let pieces = match collected(connection, task, TRANSFER_BYTES_MAX).await {
         Ok(pieces) => pieces,
         Err(ended) => return connection.data_ended(task, ended),
     };
-    let views: Vec<View> = pieces.into_iter().map(|piece| piece.view).collect();
-    task.runs_elsewhere(unit.clone());
-    let done = unit.execute(&connection.here, task.id.0, cdb, bytes_of(&views)).await;
-    let Some(done) = done else { return connection.forget(task) };
+    let (views, held): (Vec<View>, Vec<_>) = pieces.into_iter().map(|piece| (piece.view, piece.held)).unzip();
+    let held_bytes = u64::from(task.in_bytes).min(TRANSFER_BYTES_MAX) as usize;
+    if held_bytes > 0 {
+        // It has data in one direction, so nothing of its own is waited for.
+        connection.budget.hold(held_bytes).await;
+    }
+    let done = match task.is_aborted() {
+        true => None,
+        false => {
+            task.runs_elsewhere(unit.clone());
+            unit.execute(&connection.here, task.id.0, cdb, bytes_of(&views)).await
+        }
+    };
+    drop(held);
+    let done = done.unwrap_or_else(lost);
     task.wants_descriptor_sense(done.descriptor_sense);
     let receipt = connection.receipt(task, Operation::Read, Some(lun), succeeded(&done.result), 0);
+    let receipt = Receipt { held_bytes, ..receipt };
     match done.result {
         Ok(()) => {
             let views = views_of(connection.here.core(), &done.data_in);
@@ -214,6 +228,7 @@ impl Connection {
     /// Sends data in and GOOD.
     fn answer(&self, task: &Task, views: Vec<View>, scsi_bytes: u64, receipt: Receipt) {
         if task.is_aborted() {
+            self.budget.release(receipt.held_bytes);
             return self.forget(task);
         }
         let end = views.iter().map(View::len).sum::<usize>().min(task.in_bytes as usize);
@@ -245,6 +260,7 @@ impl Connection {
 
     fn respond(&self, task: &Task, status: Status, sense: Option<&Sense>, scsi_bytes: u64, receipt: Receipt) {
         if task.is_aborted() {
+            self.budget.release(receipt.held_bytes);
             return self.forget(task);
         }
         let mut data = Vec::new();
