@@ -18,6 +18,8 @@ use crate::settings::{IscsiAuthentication, IscsiSettings, Protocol};
 const LUN_MAX: u64 = 16383;
 /// What RFC 7143 §13.12 to §13.14 let a segment or burst have.
 const LENGTHS: (u64, u64) = (512, (1 << 24) - 1);
+/// A first burst is received into one buffer, and so many commands may each announce one.
+const FIRST_BURST_MAX: u64 = 1 << 20;
 
 /// The configuration that `draft` means, as far as it means one.
 pub fn resolve(draft: IscsiDraft, mistakes: &mut Vec<Mistake>) -> IscsiConfig {
@@ -156,12 +158,14 @@ fn resolve_limits(draft: LimitsDraft, mistakes: &mut Vec<Mistake>) -> IscsiSetti
     let inflight = (1 << 20, 16 << 30);
     let inflight = bounded("inflight_bytes_max", draft.inflight_bytes_max, 32 << 20, inflight, mistakes);
     let usual = Offers::default();
-    let mut length = |key, slot, usual: u32| bounded(key, slot, usual.into(), LENGTHS, mistakes) as u32;
+    let mut within =
+        |key, slot, usual: u32, max| bounded(key, slot, usual.into(), (LENGTHS.0, max), mistakes) as u32;
+    let mut length = |key, slot, usual| within(key, slot, usual, LENGTHS.1);
     let segment = "max_recv_data_segment_length";
     let segment = length(segment, draft.max_recv_data_segment_length, usual.own_max_recv_data_segment_length);
     let max_burst = length("max_burst_length", draft.max_burst_length, usual.max_burst_length);
-    let first_burst =
-        length("first_burst_length", draft.first_burst_length, usual.first_burst_length.min(max_burst));
+    let usual_burst = usual.first_burst_length.min(max_burst);
+    let first_burst = within("first_burst_length", draft.first_burst_length, usual_burst, FIRST_BURST_MAX);
     check_bursts(first_burst, max_burst, inflight, bursts, mistakes);
     let outstanding = u64::from(usual.max_outstanding_r2t);
     let outstanding =

@@ -239,7 +239,16 @@ fn what_cannot_be_said_together_is_told_with_its_line() {
         ),
         ("iqn_prefix = \"iqn.2026.io\"".to_owned(), "ringsan.toml:2:14", "a year and month"),
         ("initiators = \"host1\"".to_owned(), "ringsan.toml:2:14", "is not an iSCSI name"),
-        ("first_burst_length = \"2M\"".to_owned(), "ringsan.toml:2:22", "more than `max_burst_length`"),
+        (
+            "first_burst_length = \"2M\"\nmax_burst_length = \"4M\"".to_owned(),
+            "ringsan.toml:2:22",
+            "out of bounds",
+        ),
+        (
+            "first_burst_length = \"1M\"\nmax_burst_length = \"512K\"".to_owned(),
+            "ringsan.toml:2:22",
+            "more than `max_burst_length`",
+        ),
         ("max_burst_length = \"16M\"".to_owned(), "ringsan.toml:2:20", "from 512 to 16777215"),
         (
             "max_burst_length = \"8M\"\ninflight_bytes_max = \"1M\"".to_owned(),
