@@ -89,7 +89,7 @@ impl Connection {
         let connection = Rc::new(Connection {
             access: NodeAccess::new(directory, client.address()),
             session: RefCell::new(Session::new(agreed, settings)),
-            nexus: NexusId(here.iscsi_sessions().next_nexus(here.index())),
+            nexus: here.iscsi_sessions().next_nexus(here.index()),
             heard: Cell::new(here.core().now()),
             agreed: agreed.clone(),
             budget: Rc::new(budget),

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 
 use wire::iscsi::login::{Agreed, LoginStatus, SessionKind};
 use wire::iscsi::pdu::LoginResponse;
+use wire::scsi::NexusId;
 
 use crate::clients::DropReason;
 use crate::serve_core::ServingCore;
@@ -27,9 +28,17 @@ pub struct Sessions {
 
 impl Sessions {
     /// A number for an I_T nexus that no other nexus of the node has; `core` is this core's index.
-    pub fn next_nexus(&self, core: usize) -> u32 {
-        self.last_nexus.set(self.last_nexus.get().wrapping_add(1) & 0x00ff_ffff);
-        (core as u32) << 24 | self.last_nexus.get()
+    pub fn next_nexus(&self, core: usize) -> NexusId {
+        loop {
+            self.last_nexus.set(self.last_nexus.get().wrapping_add(1) & 0x00ff_ffff);
+            let nexus = NexusId((core as u32) << 24 | self.last_nexus.get());
+            // The numbers come round, and a session may be as old as that.
+            let all = self.all.borrow();
+            let mut others = all.values().filter_map(Weak::upgrade);
+            if !others.any(|other| other.nexus == nexus) {
+                return nexus;
+            }
+        }
     }
 
     /// A session has begun; of two that logged in at the same time the later one stays.
