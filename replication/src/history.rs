@@ -1,0 +1,160 @@
+//! Which leaders a copy's bytes have come from, so that copies that have diverged are known for it.
+//!
+//! ```text
+//! a: [a#1 1..=4] [b#7 5..=5]       behind c: may be brought up to date from it
+//! c: [a#1 1..=4] [b#7 5..=9]
+//! b: [a#1 1..=4] [b#7 5..=9] [b#8 10..=10]   diverged from d: split brain
+//! d: [a#1 1..=4] [b#7 5..=9] [a#3 10..=12]
+//! ```
+//! Its one rule: a term is one run of one leader, and its epochs follow one another in one line.
+
+use crate::coordinator::Record;
+use crate::id::{Epoch, Incarnation, ReplicaId};
+
+/// The epochs of one run of one leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Who led.
+    pub leader: ReplicaId,
+    /// In which run of its process.
+    pub incarnation: Incarnation,
+    /// Its first epoch.
+    pub first: Epoch,
+    /// Its last epoch that this copy knows of.
+    pub last: Epoch,
+}
+
+/// The terms of a copy, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    terms: Vec<Term>,
+}
+
+/// How one copy stands to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The same terms to the same epoch.
+    Same,
+    /// The other has all of ours and more.
+    Behind,
+    /// We have all of the other's and more.
+    Ahead,
+    /// Each has what the other has not; or they have nothing in common.
+    Diverged,
+}
+
+impl History {
+    /// So many terms are remembered.
+    pub const TERMS_MAX: usize = 64;
+
+    /// From its terms, oldest first. The oldest beyond the limit are dropped.
+    pub fn from_terms(mut terms: Vec<Term>) -> History {
+        let excess = terms.len().saturating_sub(Self::TERMS_MAX);
+        terms.drain(..excess);
+        History { terms }
+    }
+
+    /// Its terms, oldest first.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// Whether the copy has never been anybody's.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The epoch to which the copy is whole.
+    pub fn last_epoch(&self) -> Epoch {
+        self.terms.last().map_or(Epoch(0), |term| term.last)
+    }
+
+    /// Goes on into a record's epoch. A record without a leader is of no term.
+    pub fn extend(&mut self, record: &Record) {
+        let Some(leader) = record.leader else { return };
+        match self.terms.last_mut() {
+            Some(last) if last.leader == leader && last.incarnation == record.incarnation => {
+                last.last = last.last.max(record.epoch);
+            }
+            _ => {
+                let term =
+                    Term { leader, incarnation: record.incarnation, first: record.epoch, last: record.epoch };
+                self.terms.push(term);
+            }
+        }
+        let excess = self.terms.len().saturating_sub(Self::TERMS_MAX);
+        self.terms.drain(..excess);
+    }
+
+    /// How this copy stands to another.
+    pub fn compare(&self, other: &History) -> Comparison {
+        match (self.is_prefix_of(other), other.is_prefix_of(self)) {
+            (true, true) => Comparison::Same,
+            (true, false) => Comparison::Behind,
+            (false, true) => Comparison::Ahead,
+            (false, false) => Comparison::Diverged,
+        }
+    }
+
+    /// Whether all that went into this copy went into the other as well.
+    fn is_prefix_of(&self, other: &History) -> bool {
+        let Some(tail) = self.terms.last() else { return true };
+        other.terms.iter().any(|term| {
+            (term.leader, term.incarnation) == (tail.leader, tail.incarnation) && tail.last <= term.last
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ReplicaSet;
+
+    fn history(epochs: &[(u8, u64, u64)]) -> History {
+        let mut history = History::default();
+        for &(leader, incarnation, epoch) in epochs {
+            history.extend(&Record {
+                epoch: Epoch(epoch),
+                leader: Some(ReplicaId(leader)),
+                incarnation: Incarnation(incarnation),
+                in_sync: ReplicaSet::only(ReplicaId(leader)),
+            });
+        }
+        history
+    }
+
+    #[test]
+    fn a_copy_that_left_within_a_term_is_behind() {
+        let left = history(&[(0, 1, 1)]);
+        let went_on = history(&[(0, 1, 1), (0, 1, 2), (1, 5, 3)]);
+        assert_eq!(left.compare(&went_on), Comparison::Behind);
+        assert_eq!(went_on.compare(&left), Comparison::Ahead);
+    }
+
+    #[test]
+    fn an_epoch_that_the_next_leader_never_saw_is_a_divergence() {
+        let saw_it = history(&[(0, 1, 1), (0, 1, 2)]);
+        let did_not = history(&[(0, 1, 1), (1, 5, 3)]);
+        assert_eq!(saw_it.compare(&did_not), Comparison::Diverged);
+    }
+
+    #[test]
+    fn two_leaders_of_one_epoch_have_diverged() {
+        assert_eq!(
+            history(&[(0, 1, 1), (0, 2, 2)]).compare(&history(&[(0, 1, 1), (1, 3, 2)])),
+            Comparison::Diverged
+        );
+    }
+
+    #[test]
+    fn a_copy_that_was_never_anybodys_is_behind_all() {
+        assert_eq!(history(&[]).compare(&history(&[(0, 1, 1)])), Comparison::Behind);
+        assert_eq!(history(&[]).compare(&history(&[])), Comparison::Same);
+    }
+
+    #[test]
+    fn old_terms_are_forgotten() {
+        let epochs: Vec<_> = (1..200).map(|epoch| (0, epoch, epoch)).collect();
+        assert_eq!(history(&epochs).terms().len(), History::TERMS_MAX);
+    }
+}

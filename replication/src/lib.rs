@@ -1,0 +1,35 @@
+//! The mirror of one volume: every acknowledged write is on every replica that is in sync.
+//!
+//! `Replica` is one node's machine for one volume: `step(event, now, effects)`. It does no I/O, reads no clock,
+//! never waits. The other files are its parts, and the values that it takes and gives.
+//! Its one rule: payload never comes in here. It is named by a `DataId`, and the mover holds the bytes.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod coordinator;
+pub mod effect;
+pub mod event;
+pub mod fault;
+pub mod history;
+pub mod id;
+pub mod message;
+pub mod region;
+pub mod replica;
+pub mod status;
+pub mod superblock;
+
+pub use config::{Limits, OnPeerLoss, ReplicaConfig, Sabotage, Timing};
+pub use coordinator::{Coordination, Decision, Record};
+pub use effect::{DisconnectReason, Effect, Notice};
+pub use event::{Change, Command, Event, LocalResult, Operation};
+pub use fault::{DiskFault, Fault, OpenError, Refusal};
+pub use history::{Comparison, History, Term};
+pub use id::{
+    CommandId, DataId, Epoch, FlushId, ForwardId, Incarnation, NodeId, OpId, ReplicaId, ReplicaSet,
+    RequestId, Seq, Session, Time, VolumeId,
+};
+pub use message::Message;
+pub use region::{ByteRange, Geometry, RegionSet};
+pub use replica::Replica;
+pub use status::{PeerState, PeerStatus, RoleState, Status};
+pub use superblock::{BitmapPage, MetadataRecord, Stored, Superblock};

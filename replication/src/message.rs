@@ -1,0 +1,240 @@
+//! What replicas of one volume say to each other, over a link that keeps order and loses nothing while it lives.
+//!
+//! ```text
+//! both ways          Hello
+//! candidate ─▶ all   Prepare        ◀─ Promise, Refused
+//! leader ─▶ others   Lead           ◀─ Led
+//!                    InForce, Durable
+//!                    Write, Resync, Flush, Ping, Checksum   ◀─ Written, Resynced, Flushed, Pong, Checksummed
+//! others ─▶ leader   Forward        ◀─ Forwarded
+//! ```
+//! Its one rule: what obeys an epoch carries it; the receiver refuses what is older than its promise (rule 4).
+
+use crate::coordinator::Record;
+use crate::event::{Change, Operation};
+use crate::fault::{DiskFault, Fault, Refusal};
+use crate::history::History;
+use crate::id::{Epoch, FlushId, ForwardId, Incarnation, ReplicaId, Seq, VolumeId};
+use crate::region::{ByteRange, RegionSet};
+
+/// Who one is: the first message of each side on a new link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Which replica speaks.
+    pub replica: ReplicaId,
+    /// Of which volume; None while it belongs to none.
+    pub volume: Option<VolumeId>,
+    /// The names of all replicas, in order: both must have the same list.
+    pub names: Vec<String>,
+    /// The volume's size.
+    pub size_bytes: u64,
+    /// How its bitmaps are cut.
+    pub region_bytes: u64,
+    /// Which run of its process.
+    pub incarnation: Incarnation,
+    /// Nothing older is obeyed.
+    pub promised: Epoch,
+    /// The latest record it knows.
+    pub record: Option<Record>,
+    /// Whose writes its copy holds, as far as it must be taken to hold them.
+    pub history: History,
+    /// Whether it leads now.
+    pub leads: bool,
+    /// A new copy, and all zeros.
+    pub blank: bool,
+    /// Where its copy may hold writes that others do not: its activity log, or what it knows better.
+    pub activity: RegionSet,
+}
+
+/// A leader's word on the epoch that now begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Of the volume (a new replica takes it over).
+    pub volume: VolumeId,
+    /// The record. Who is not in its in-sync set receives a resync.
+    pub record: Record,
+    /// The leader's history, without this record unless that is in force already.
+    pub history: History,
+    /// Whether this leader's term begins: answer with your activity.
+    pub begins: bool,
+}
+
+/// A message. Those with payload say so; the payload travels beside them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Who I am.
+    Hello(Box<Hello>),
+    /// Promise to obey nothing older than this epoch: I want to lead.
+    Prepare {
+        /// The epoch that the candidate would begin.
+        epoch: Epoch,
+        /// An operator has forced it: consent although you lead or have granted a lease.
+        forced: bool,
+    },
+    /// Promised, durably.
+    Promise {
+        /// As prepared.
+        epoch: Epoch,
+        /// The latest record that the promiser knows.
+        record: Option<Record>,
+        /// Its history.
+        history: History,
+    },
+    /// Not obeyed.
+    Refused {
+        /// The epoch of what was refused.
+        epoch: Epoch,
+        /// What the sender has promised.
+        promised: Epoch,
+        /// The latest record that it knows.
+        record: Option<Record>,
+        /// Why.
+        reason: Refusal,
+    },
+    /// I lead, and this is the record.
+    Lead(Box<Lead>),
+    /// Adopted, durably.
+    Led {
+        /// The record's.
+        epoch: Epoch,
+        /// Where the copy may hold writes that others do not; empty unless the term began.
+        activity: RegionSet,
+    },
+    /// All that had to have adopted the record of this epoch.
+    InForce {
+        /// Which.
+        epoch: Epoch,
+    },
+    /// Change these bytes. Payload for `Change::Data`.
+    Write {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Its place.
+        seq: Seq,
+        /// Where.
+        range: ByteRange,
+        /// To what.
+        change: Change,
+        /// Acknowledge only when durable.
+        durable: bool,
+    },
+    /// It is done, or failed.
+    Written {
+        /// Of the write.
+        epoch: Epoch,
+        /// Which.
+        seq: Seq,
+        /// How it went.
+        result: Result<(), DiskFault>,
+    },
+    /// Make all that was sent before this durable.
+    Flush {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Which.
+        flush: FlushId,
+    },
+    /// It is done, or failed.
+    Flushed {
+        /// Of the flush.
+        epoch: Epoch,
+        /// Which.
+        flush: FlushId,
+        /// How it went.
+        result: Result<(), DiskFault>,
+    },
+    /// All that was sent before this flush is durable on every member: marks of it may be dropped.
+    Durable {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Which.
+        flush: FlushId,
+    },
+    /// The leader's bytes here, which you may lack. Payload: all of the range.
+    Resync {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Which.
+        seq: Seq,
+        /// Where.
+        range: ByteRange,
+    },
+    /// They are in place, or not.
+    Resynced {
+        /// Of the resync.
+        epoch: Epoch,
+        /// Which.
+        seq: Seq,
+        /// How it went.
+        result: Result<(), DiskFault>,
+    },
+    /// Are you there; and grant me a lease, if you are a member.
+    Ping {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Which.
+        number: u64,
+    },
+    /// I am, and granted it if so it says.
+    Pong {
+        /// Of the ping.
+        epoch: Epoch,
+        /// Which.
+        number: u64,
+        /// Whether a lease was granted.
+        granted: bool,
+    },
+    /// What are your bytes' checksums here.
+    Checksum {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Which.
+        seq: Seq,
+        /// Where.
+        range: ByteRange,
+    },
+    /// These.
+    Checksummed {
+        /// Of the question.
+        epoch: Epoch,
+        /// Which.
+        seq: Seq,
+        /// The checksum, by the algorithm of `Effect::ChecksumLocal`.
+        result: Result<u64, DiskFault>,
+    },
+    /// A client's request, for the leader to carry out. Payload for a write of data.
+    Forward {
+        /// Which.
+        id: ForwardId,
+        /// All requests before this have been answered: forget them.
+        answered_below: ForwardId,
+        /// What.
+        operation: Operation,
+    },
+    /// How it went. Payload for a read that succeeded.
+    Forwarded {
+        /// Which.
+        id: ForwardId,
+        /// How.
+        result: Result<(), Fault>,
+    },
+    /// Stop forwarding to me: I do not lead (any more).
+    NotLeading {
+        /// Which request.
+        id: ForwardId,
+    },
+}
+
+impl Message {
+    /// Whether bytes travel with it.
+    pub fn has_payload(&self) -> bool {
+        match self {
+            Message::Write { change, .. } => *change == Change::Data,
+            Message::Forward { operation, .. } => {
+                matches!(operation, Operation::Write { change: Change::Data, .. })
+            }
+            Message::Resync { .. } => true,
+            _ => false,
+        }
+    }
+}
