@@ -58,7 +58,13 @@ pub(super) async fn describe(endpoint: &Endpoint, options: &ConnectOptions) -> R
     match negotiate(endpoint, options, Goal::Describe).await? {
         (End::Described(dialed), channel, _) => {
             channel.finish().await;
-            Ok(export(endpoint, *dialed))
+            if dialed.size_bytes > 0 {
+                return Ok(export(endpoint, *dialed));
+            }
+            // Some servers know the size only when an export is attached.
+            let attached = dial(endpoint, options).await?;
+            attached.channel.finish().await;
+            Ok(attached.export)
         }
         _ => unreachable!("the handshake ends as its goal says"),
     }

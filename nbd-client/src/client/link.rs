@@ -28,7 +28,7 @@ const COPY_BYTES: usize = 8 << 10;
 /// Sent at a time.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_PARTS: usize = 256;
-/// Data received counts as a sign of life from this size on: trickling is no way to serve.
+/// So many bytes count as a sign of life: trickling is no way to serve.
 const PROGRESS_BYTES: usize = 4 << 10;
 
 /// One of a client's connections, be it there or not.
@@ -42,6 +42,8 @@ pub(super) struct Link {
     expected_bytes: Cell<u64>,
     /// Replies and stretches of data that came, to notice when none do.
     pub(super) progress: Cell<u64>,
+    /// Bytes received since they last counted as progress.
+    trickle: Cell<usize>,
     /// Wakes the sender.
     pub(super) wake: Notify,
     /// The connection, while it works.
@@ -111,7 +113,7 @@ async fn receive(pool: &Pool, index: usize, live: &Live, mut replies: Replies, l
         inbox.copy_within(taken..filled, 0);
         filled -= taken;
         let received = match replies.expected_data() {
-            Some(data) if data.2 >= DIRECT_BYTES => receive_data(pool, index, live, &mut replies, data).await,
+            Some(data) if data.2 >= DIRECT_BYTES => receive_data(pool, live, &mut replies, data).await,
             _ => {
                 let end =
                     if pool.links[index].expects_long_data() { filled + HEADERS_BYTES } else { INBOX_BYTES };
@@ -124,9 +126,11 @@ async fn receive(pool: &Pool, index: usize, live: &Live, mut replies: Replies, l
         match received {
             Ok(0) => return live.end(End::Lost(io::Error::other("the server closed the connection"))),
             Ok(_) if live.has_ended() => return,
-            Ok(_) if live.channel.wants_send() => pool.links[index].wake.notify_one(),
-            Ok(_) => {}
+            Ok(count) => pool.links[index].note_received(count),
             Err(error) => return live.end(End::Lost(error)),
+        }
+        if live.channel.wants_send() {
+            pool.links[index].wake.notify_one();
         }
     }
 }
@@ -134,7 +138,6 @@ async fn receive(pool: &Pool, index: usize, live: &Live, mut replies: Replies, l
 /// Receives data right into the buffer of its request.
 async fn receive_data(
     pool: &Pool,
-    index: usize,
     live: &Live,
     replies: &mut Replies,
     (key, at, left): (usize, usize, usize),
@@ -143,13 +146,10 @@ async fn receive_data(
     let (received, buffer) = live.channel.receive(buffer, at, at + left).await;
     let mut table = pool.table.borrow_mut();
     table.give_back(key, buffer);
-    if let Ok(count @ 1..) = received {
-        if count >= PROGRESS_BYTES || count == left {
-            pool.links[index].note_progress();
-        }
-        if let Err(violation) = replies.took_data(count, &mut table) {
-            live.end(End::Violated(violation));
-        }
+    if let Ok(count @ 1..) = received
+        && let Err(violation) = replies.took_data(count, &mut table)
+    {
+        live.end(End::Violated(violation));
     }
     received
 }
@@ -261,6 +261,14 @@ impl Link {
 
     fn note_progress(&self) {
         self.progress.set(self.progress.get().wrapping_add(1));
+    }
+
+    fn note_received(&self, count: usize) {
+        let trickle = self.trickle.get() + count;
+        self.trickle.set(trickle % PROGRESS_BYTES);
+        if trickle >= PROGRESS_BYTES {
+            self.note_progress();
+        }
     }
 
     fn note_concluded(&self, pool: &Pool, count: usize) {
