@@ -149,28 +149,29 @@ impl Job {
     fn carry_out(&self, crew: &mut Arc<Crew>, threads: usize) -> Result<Option<Comparison>, Error> {
         let begun = crew.source.mark_now();
         let copied = crew.copy(threads);
-        let (path, saved) = (lock(&crew.ledger).path().to_owned(), lock(&crew.ledger).snapshot());
-        let is_done = copied.is_ok() && lock(&crew.ledger).missing().next().is_none();
+        let ledger = lock(&crew.ledger).clone();
+        let (path, saved) = (ledger.path(), ledger.snapshot());
+        let is_done = copied.is_ok() && ledger.missing().next().is_none();
         if crew.is_flushed() && (!is_done || self.verify) {
             // the reason of a failure is worth more than that of a second one
-            copied.clone().and(resume::save(&saved, &path))?;
+            copied.clone().and(resume::save(&saved, path))?;
         }
         copied?;
         if !is_done {
             return Ok(None);
         }
         if begun != crew.source.mark_now() {
-            resume::forget(&path);
+            resume::forget(path);
             let what = format!("{} changed while it was copied", self.source);
             return Err(Error::new(Kind::Changed, what).remedy("copy it again when nothing writes to it"));
         }
         if !self.verify {
-            resume::forget(&path);
+            resume::forget(path);
             return Ok(None);
         }
         let comparison = crew.compare(threads)?.finish(crew.source.identity.size_bytes);
         if comparison.is_some() {
-            resume::forget(&path);
+            resume::forget(path);
         }
         Ok(comparison)
     }
