@@ -26,7 +26,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Finds the driver; ENOENT if the kernel has none (loaded).
+    /// Finds the driver, which the kernel loads if it can; else ENOENT.
     pub(super) fn open() -> io::Result<Driver> {
         let mut driver = Driver { socket: socket()?, family: 0, group: 0, sequence: 0 };
         let question = GenlCtrl {

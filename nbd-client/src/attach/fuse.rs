@@ -99,7 +99,7 @@ async fn serve_client(
     };
     let mut end = End::Detached;
     if let Err(error) = folder.save(&fuse_name(point), &state) {
-        let _ = unmount(point);
+        drop(session); // unmounts
         return Err(error);
     }
     ready(&path);
@@ -113,7 +113,8 @@ async fn serve_client(
             want => drop(runtime::spawn(perform(client.clone(), want))),
         }
     }
-    let _ = session.join();
+    // fuser takes an unmounted folder for mounted, and would unmount what somebody else has mounted there since
+    std::mem::forget(session);
     client.flush().await?;
     client.disconnect().await?;
     Ok(end)

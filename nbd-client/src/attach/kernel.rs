@@ -188,8 +188,8 @@ impl Drop for Connected<'_> {
 
 pub(super) fn open_driver() -> Result<Driver, Error> {
     Driver::open().map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-        Errno::ENOENT => Error::new(Kind::NoDriver, "the kernel's nbd driver is not loaded")
-            .remedy("run `modprobe nbd`, or attach with --fuse DIR where the kernel has none"),
+        Errno::ENOENT => Error::new(Kind::NoDriver, "the kernel has no nbd driver, or does not load it")
+            .remedy("run `modprobe nbd`, or attach with --fuse DIR where there is none"),
         _ => Error::caused(Kind::Local, "the kernel's nbd driver cannot be asked", error),
     })
 }
