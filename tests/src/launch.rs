@@ -216,18 +216,33 @@ pub fn free_address() -> SocketAddr {
 /// The daemon's binary.
 pub fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match BINARY.get_or_init(|| find_binary().map_err(|error| format!("{error:#}"))) {
+    found(&BINARY, "RINGSAN_BIN", "ringsan")
+}
+
+/// The binary of `ringsan-nbd`.
+pub fn client_binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    found(&BINARY, "RINGSAN_NBD_BIN", "nbd-client")
+}
+
+fn found(
+    binary: &'static OnceLock<Result<PathBuf, String>>,
+    variable: &str,
+    package: &str,
+) -> Result<&'static Path> {
+    match binary.get_or_init(|| find_binary(variable, package).map_err(|error| format!("{error:#}"))) {
         Ok(path) => Ok(path),
         Err(error) => bail!("{error}"),
     }
 }
 
-fn find_binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("RINGSAN_BIN") {
-        return fs::canonicalize(&path).with_context(|| format!("RINGSAN_BIN={}", path.display()));
+/// What the variable names, else what cargo builds.
+fn find_binary(variable: &str, package: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return fs::canonicalize(&path).with_context(|| format!("{variable}={}", path.display()));
     }
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let build = ["build", "--release", "--package", "ringsan", "--message-format", "json"];
+    let build = ["build", "--release", "--package", package, "--message-format", "json"];
     let messages = Tool::new("cargo").args(build).folder(&tree).seconds(1200).ok()?;
     let executables = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let path =

@@ -5,11 +5,13 @@
 
 pub mod certificates;
 pub mod device;
+pub mod guest;
 pub mod iscsi;
 pub mod launch;
 pub mod ledger;
 pub mod log;
 pub mod nbd;
+pub mod proxy;
 pub mod qemu;
 pub mod scratch;
 pub mod skip;

@@ -1,16 +1,10 @@
 //! A guest machine: its kernel attaches over NBD and iSCSI, and its emulated NVMe drive is a backing. Correctness
 //! only; an emulated machine says nothing about speed. `tests/run vm` prepares it and runs these.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
-use anyhow::{Result, ensure};
-use tests::skip::skip;
-use tests::target::Target;
-use tests::tool::said;
-use tests::{Launch, MIB, Scratch, Tool, iscsi};
+use anyhow::{Context, Result};
+use tests::guest::{Calls, Guest};
+use tests::proxy::Proxy;
+use tests::{Launch, MIB, Scratch, iscsi};
 
 #[test]
 fn the_kernel_attaches_with_one_connection() -> Result<()> {
@@ -44,15 +38,11 @@ fn nvme_passthrough_works_on_the_oldest_kernel_tested() -> Result<()> {
 
 #[test]
 fn the_kernels_iscsi_initiator_is_content() -> Result<()> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new()?;
     let launch = Launch::new(&scratch).two_cores().iscsi();
     let (portal, prefix) = (format!("10.0.2.2:{}", launch.iscsi_address().port()), iscsi::target_name(""));
-    let (calls, answers) = (scratch.pipe("calls")?, scratch.pipe("answers")?);
-    let hook = |name| format!("{name}=echo {name} >{} && head -n 1 {}", calls.display(), answers.display());
-    let hooks = ["resize", "restart", "crash"].map(hook);
-    let options: Vec<&str> = hooks.iter().flat_map(|hook| ["--hook", hook]).collect();
-    let Some(guest) = guest(&options, "iscsi.sh") else { return Ok(()) };
+    let calls = Calls::new(&scratch, &["resize", "restart", "crash"])?;
+    let Some(guest) = Guest::new(&calls.options(), "iscsi.sh") else { return Ok(()) };
     let users = "users = [{ name = \"alice\", secret = \"a-secret-of-alice\" }]";
     let mutual = format!("{users}\nmutual = {{ name = \"target\", secret = \"the-targets-secret\" }}");
     let tables = iscsi::target_table("chap", users, &[("chap", "")])
@@ -65,79 +55,89 @@ fn the_kernels_iscsi_initiator_is_content() -> Result<()> {
         .start()?;
     let file = scratch.join("disk.img").display().to_string();
     target.control(&["volume", "create", "disk", "--backing", &file, "--size", "128M"])?.ok()?;
-    let host = std::thread::spawn({
-        let calls = calls.clone();
-        move || answer_calls(target, &calls, &answers)
-    });
     let words = [&portal, prefix.trim_end_matches(':'), &(128 * MIB).to_string(), &(160 * MIB).to_string()];
-    let result = finish(guest.args(words));
-    // opened for both, it waits for no reader
-    writeln!(fs::File::options().read(true).write(true).open(&calls)?, "end")?;
-    let target = host.join().expect("the host's side does not panic");
-    result?;
-    target?.stop()?;
+    let mut target = Some(target);
+    calls.run(guest, words, |call| {
+        let running = target.take().context("the target is gone since the last call")?;
+        target = Some(match call {
+            "resize" => {
+                running.control(&["volume", "resize", "disk", "160M"])?.ok()?;
+                running
+            }
+            "restart" => running.stop()?.start()?,
+            _ => running.kill()?.start()?,
+        });
+        Ok(())
+    })?;
+    target.context("the target is gone since the last call")?.stop()?;
     Ok(())
 }
 
-/// Does what the guest asks for through the pipe `calls`, and tells it by `answers`, until the guest's end.
-fn answer_calls(mut target: Target, calls: &Path, answers: &Path) -> Result<Target> {
-    // opened for both, neither waits for the other side, nor loses what it has not read yet
-    let open = |path| fs::File::options().read(true).write(true).open(path);
-    let mut answers = open(answers)?;
-    for call in BufReader::new(open(calls)?).lines() {
-        match call?.as_str() {
-            "resize" => drop(target.control(&["volume", "resize", "disk", "160M"])?.ok()?),
-            "restart" => target = target.stop()?.start()?,
-            "crash" => target = target.kill()?.start()?,
-            _ => break,
-        }
-        writeln!(answers, "done")?;
-    }
-    Ok(target)
+#[test]
+fn ringsan_nbd_attaches_with_one_connection() -> Result<()> {
+    attach_by_ringsan_nbd(1)
 }
 
-/// One guest at a time: each keeps two CPUs busy.
-static TURN: Mutex<()> = Mutex::new(());
+#[test]
+fn ringsan_nbd_attaches_with_three_connections() -> Result<()> {
+    attach_by_ringsan_nbd(3)
+}
+
+#[test]
+fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let target = Launch::new(&scratch).two_cores().volume("disk=memory,size=128M").start()?;
+    let mut proxies = [Proxy::start(target.address())?, Proxy::start(target.address())?];
+    let [a, b] = proxies.each_ref().map(|proxy| proxy.address().port().to_string());
+    let calls = Calls::new(&scratch, &["cut_a", "cut_b", "freeze_a", "freeze_b", "heal_a", "heal_b"])?;
+    let client = client_for_guest()?;
+    let options = [calls.options(), vec!["--bin", &client]].concat();
+    let Some(guest) = Guest::new(&options, "failover.sh") else { return Ok(()) };
+    let said = calls.run(guest, ["10.0.2.2", &a, &b, "disk"], |call| {
+        let (what, which) = call.split_once('_').context("a call names a proxy")?;
+        let proxy = &mut proxies[usize::from(which == "b")];
+        match what {
+            "cut" => proxy.cut(),
+            "freeze" => proxy.freeze(),
+            _ => proxy.heal()?,
+        }
+        Ok(())
+    })?;
+    said.lines().filter(|line| line.contains("longest I/O")).for_each(|line| println!("{line}"));
+    target.stop()?;
+    Ok(())
+}
+
+fn attach_by_ringsan_nbd(connections: u32) -> Result<()> {
+    let client = client_for_guest()?;
+    let Some(guest) = Guest::new(&["--bin", &client], "client.sh") else { return Ok(()) };
+    let scratch = Scratch::new()?;
+    let target = Launch::new(&scratch).two_cores().volume("disk=memory,size=128M").start()?;
+    let (port, bytes) = (target.address().port().to_string(), (128 * MIB).to_string());
+    guest.run(["10.0.2.2", &port, "disk", &bytes, &connections.to_string()])?;
+    target.stop()?;
+    Ok(())
+}
+
+fn client_for_guest() -> Result<String> {
+    Ok(format!("{}:/usr/local/bin/ringsan-nbd", tests::launch::client_binary()?.display()))
+}
 
 fn attach(connections: u32, volume: &str) -> Result<()> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(guest) = guest(&[], "attach.sh") else { return Ok(()) };
+    let Some(guest) = Guest::new(&[], "attach.sh") else { return Ok(()) };
     let scratch = Scratch::new()?;
     let target = Launch::new(&scratch).two_cores().volume(volume).start()?;
     let (port, bytes) = (target.address().port().to_string(), (256 * MIB).to_string());
-    finish(guest.args(["10.0.2.2", &port, "disk", &bytes, &connections.to_string()]))?;
+    guest.run(["10.0.2.2", &port, "disk", &bytes, &connections.to_string()])?;
     target.stop()?;
     Ok(())
 }
 
 fn nvme(kernel: &str, backing: &str, drive: &str) -> Result<()> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let binary = format!("{}:/usr/local/bin/ringsan", tests::launch::binary()?.display());
     let options =
         ["--kernel", kernel, "--nvme", drive, "--poll-queues", "1", "--modules", "nvme", "--bin", &binary];
-    let Some(guest) = guest(&options, "nvme.sh") else { return Ok(()) };
-    finish(guest.args([backing, "IOPOLL"]))
-}
-
-fn guest(options: &[&str], script: &str) -> Option<Tool> {
-    if std::env::var_os("RINGSAN_VM").is_none() && skip("boots a virtual machine: tests/run vm") {
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm");
-    let vmrun: PathBuf = folder.join("vmrun");
-    let check = Tool::new(&vmrun).arg("check").output();
-    if !check.is_ok_and(|output| output.status.success())
-        && skip("no virtual machine here: see tests/vm/prepare")
-    {
-        return None;
-    }
-    // an emulated machine on busy cores is slow: the limits only end what hangs
-    Some(Tool::new(vmrun).args(["--timeout", "240"]).args(options).arg(folder.join(script)).seconds(270))
-}
-
-fn finish(guest: Tool) -> Result<()> {
-    let output = guest.output()?;
-    ensure!(output.status.success(), "{}", said(&output));
-    ensure!(said(&output).contains("== done"), "the guest did not come to its end:\n{}", said(&output));
+    let Some(guest) = Guest::new(&options, "nvme.sh") else { return Ok(()) };
+    guest.run([backing, "IOPOLL"])?;
     Ok(())
 }
