@@ -7,7 +7,7 @@ the same process. So every test is a process with a time limit (two need their s
 A test is tried on the first LUN; what that LUN cannot show (it is not removable, say) is tried on the next one. Every
 LUN is given twice, as two paths, for the tests that want two.
 
-usage: iscsi_cu.py [--skips FILE] [--only GLOB] [--seconds N] URL...
+usage: iscsi_cu.py [--skips FILE] [--only GLOB] [--except GLOB] [--seconds N] URL...
 FILE lists the tests that may be skipped, a line each: "Suite.Test reason". A skip that is not on the list fails.
 The content of the LUNs is DESTROYED. Verdicts: PASS, SKIP (on the list), FAIL. Closing line:
 "N passed, N failed, N skipped".
@@ -31,7 +31,7 @@ WHOLE = {"iSCSITMF"}
 def main():
     options = arguments()
     allowed = read_skips(options.skips)
-    names = [name for name in listed() if fnmatch.fnmatch(name, options.only)]
+    names = [name for name in fnmatch.filter(listed(), options.only) if not fnmatch.fnmatch(name, options.without)]
     if not names:
         sys.exit(f"{TOOL} --list names no such test")
     begin, count = time.monotonic(), {"PASS": 0, "FAIL": 0, "SKIP": 0}
@@ -51,6 +51,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skips", metavar="FILE")
     parser.add_argument("--only", default="*", metavar="GLOB", help="only these tests (Suite.Test)")
+    parser.add_argument("--except", dest="without", default="", metavar="GLOB", help="none of these")
     parser.add_argument("--seconds", type=float, default=150, help="limit of one test (150)")
     parser.add_argument("urls", nargs="+", metavar="URL", help="iscsi://HOST:PORT/TARGET/LUN")
     return parser.parse_args()
