@@ -74,6 +74,11 @@ impl Device {
         fs::write(self.sysfs("queue/io_timeout"), timeout.as_millis().to_string())
     }
 
+    /// How long a request may take before it counts as lost.
+    pub(super) fn request_timeout(self) -> Option<Duration> {
+        self.read("queue/io_timeout")?.parse().ok().map(Duration::from_millis)
+    }
+
     /// No request is longer than `bytes`.
     pub(super) fn limit_requests(self, bytes: u32) -> io::Result<()> {
         fs::write(self.sysfs("queue/max_sectors_kb"), (bytes / 1024).to_string())

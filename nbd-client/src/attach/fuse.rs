@@ -21,9 +21,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::news::End;
 use super::nodes::Common;
 use super::state::{Attachment, StateFolder, fuse_name};
-use super::watch::End;
 use crate::client::{Client, ConnectOptions};
 use crate::error::{Error, Kind};
 use crate::runtime::{self, mpsc};
@@ -94,6 +94,8 @@ async fn serve_client(
         export: Common::of(&export),
         read_only,
         connections_each: wish.options.connections,
+        timeout_ms: 0,
+        elastic: false,
         persist: true,
         connections: Vec::new(),
     };

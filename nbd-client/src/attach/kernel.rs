@@ -37,7 +37,7 @@ pub struct Wish {
     /// Connections to each host.
     pub connections_each: usize,
     /// A request that takes longer counts as lost, and its connection too; `None` for 30 s, or 0.9 s with several
-    /// hosts.
+    /// hosts, and more, while the device is watched, as long as a server is only slow.
     pub timeout: Option<Duration>,
     /// How long I/O waits for a connection to come back when none is left; `None` for 2 minutes if lost connections
     /// are dialed again, else not at all.
@@ -145,6 +145,8 @@ fn state(wish: &Wish, plan: &Plan, device: Device, slots: &[Slot], common: &Comm
         export: common.clone(),
         read_only: plan.flags.contains(TransmissionFlags::READ_ONLY),
         connections_each: wish.connections_each,
+        timeout_ms: plan.timeout.as_millis() as u64,
+        elastic: wish.timeout.is_none(),
         persist: wish.persist,
         connections: slots.iter().map(|slot| slot.connection.clone()).collect(),
     }
@@ -232,6 +234,21 @@ pub(super) fn hand_over(
     driver.ask(Message { command: Command::Reconfigure, attributes })?;
     // the driver does not say; but it gives each socket that it takes the request timeout
     Ok(SockRef::from(socket).write_timeout()?.is_some())
+}
+
+/// Changes how long a request may take. Unlike sysfs, the driver does that while requests wait.
+pub(super) fn set_timeout(
+    driver: &mut Driver,
+    device: Device,
+    backend: &str,
+    seconds: u64,
+) -> io::Result<()> {
+    let attributes = vec![
+        Attribute::Index(device.index()),
+        Attribute::Timeout(seconds),
+        Attribute::Backend(backend.to_owned()),
+    ];
+    driver.ask(Message { command: Command::Reconfigure, attributes }).map(drop)
 }
 
 /// Detaches a device; without `force`, only if nobody uses it, and after a flush.

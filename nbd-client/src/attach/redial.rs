@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lost ─▶ due at once ─▶ dialing ─▶ arrived
-//!             ▲                 └─▶ failed: due after 0.1 s, 0.2 s, 0.4 s … 5 s (refused: 30 s)
+//!             ▲                 └─▶ failed: due after 0.1 s, 0.2 s, 0.4 s … 5 s (refused: 10 s)
 //!             └───────────────────────┘
 //! ```
 //! Its one rule: a server is dialed once at a time, for all the connections that it lacks.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 
 /// The connections that are missing, of each server.
 #[derive(Debug)]

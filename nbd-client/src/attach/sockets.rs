@@ -10,8 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::state::Connection;
 
-/// TCP_ESTABLISHED of the kernel.
+/// States of the kernel's table.
 const ESTABLISHED: &str = "01";
+/// FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSING: what comes after this end was the first to close.
+const CLOSED_HERE: [&str; 4] = ["04", "05", "06", "0B"];
 
 /// Whether both directions have ended. The driver ends them when it has given a connection up.
 pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
@@ -21,10 +23,20 @@ pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
 
 /// Whether a TCP connection is established; `None` for a unix socket, or without such a table.
 pub(super) fn is_established(connection: &Connection) -> Option<bool> {
-    let (local, remote): (SocketAddr, SocketAddr) =
-        (connection.local.parse().ok()?, connection.remote.parse().ok()?);
-    let table = fs::read_to_string(if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" }).ok()?;
-    Some(table.lines().skip(1).filter_map(row).any(|row| row == (local, remote, ESTABLISHED)))
+    Some(state(connection)?.as_deref() == Some(ESTABLISHED))
+}
+
+/// Whether this end was the first to close a TCP connection: then the driver has given up waiting for a reply.
+pub(super) fn was_given_up(connection: &Connection) -> bool {
+    state(connection).flatten().is_some_and(|state| CLOSED_HERE.contains(&state.as_str()))
+}
+
+/// The state in the kernel's table, if it is there.
+fn state(connection: &Connection) -> Option<Option<String>> {
+    let pair: (SocketAddr, SocketAddr) = (connection.local.parse().ok()?, connection.remote.parse().ok()?);
+    let table = fs::read_to_string(if pair.0.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" }).ok()?;
+    let mut rows = table.lines().skip(1).filter_map(row);
+    Some(rows.find(|row| (row.0, row.1) == pair).map(|row| row.2.to_owned()))
 }
 
 /// `  0: 0100007F:1F90 0100007F:C350 01 …`
@@ -68,6 +80,22 @@ mod tests {
             assert_eq!(is_established(&connection(&ours)), Some(true), "{address}");
             drop(theirs);
             assert_eq!(is_established(&connection(&ours)), Some(false), "{address}");
+        }
+    }
+
+    #[test]
+    fn who_closes_first_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        for ours_first in [true, false] {
+            let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+            let (theirs, _) = listener.accept().expect("connected");
+            let connection = connection(&ours);
+            assert!(!was_given_up(&connection));
+            let [first, second] = if ours_first { [&ours, &theirs] } else { [&theirs, &ours] };
+            for end in [first, second] {
+                end.shutdown(std::net::Shutdown::Both).expect("still open");
+            }
+            assert_eq!(was_given_up(&connection), ours_first);
         }
     }
 

@@ -32,6 +32,10 @@ pub struct Attachment {
     pub read_only: bool,
     /// Connections to each host.
     pub connections_each: usize,
+    /// How long a request may take before it counts as lost, at first; 0 for a file.
+    pub timeout_ms: u64,
+    /// Whether that may grow when a server is only slow.
+    pub elastic: bool,
     /// Whether lost connections were to be dialed again.
     pub persist: bool,
     /// The connections that were handed to the kernel.
@@ -175,6 +179,8 @@ mod tests {
             export,
             read_only: false,
             connections_each: 1,
+            timeout_ms: 900,
+            elastic: true,
             persist: true,
             connections: vec![connection],
         }

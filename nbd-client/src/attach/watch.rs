@@ -7,82 +7,32 @@
 //! that we attached.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use uuid::Uuid;
 
+use super::dials::{Dials, Outcome};
 use super::driver::{Driver, Events};
-use super::kernel::{Attached, hand_over, open_driver};
-use super::nodes;
-use super::redial::{Dial, Redial};
+use super::elastic::Elastic;
+use super::kernel::{Attached, hand_over, open_driver, set_timeout};
+use super::news::{End, News};
+use super::redial::Redial;
 use super::slots::Slot;
 use super::sockets;
 use super::state::WatchLock;
 use crate::client::KernelSocket;
 use crate::error::{Error, Kind};
-use crate::uri::Endpoint;
 
 /// How often it is asked, beside all events, whether the device is still ours.
 const LOOK: Duration = Duration::from_secs(1);
 /// The driver may take a moment to notice that a socket is dead; until then it takes no other.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const OFFER_FOR: Duration = Duration::from_secs(5);
-
-/// Why a watch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The device was detached.
-    Detached,
-    /// The watch was told to stop; the device stays attached.
-    Stopped,
-}
-
-/// What a person should know of a device that is watched.
-#[derive(Clone, Debug)]
-pub enum News {
-    /// A connection ended.
-    Lost {
-        /// The host.
-        host: String,
-        /// Connections that are left, of all hosts.
-        left: usize,
-        /// Connections that there should be.
-        of: usize,
-    },
-    /// Connections are back.
-    Back {
-        /// The host.
-        host: String,
-        /// How many.
-        count: usize,
-        /// Whether the server may have lost writes that it acknowledged but that were not flushed.
-        forgetful: bool,
-    },
-    /// A host does not answer, or is not to be used. It is dialed again.
-    Failed(Error),
-}
-
-impl fmt::Display for News {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            News::Lost { host, left: 0, .. } => write!(f, "{host}: connection lost; none is left, I/O waits"),
-            News::Lost { host, left, of } => write!(f, "{host}: connection lost; {left} of {of} are left"),
-            News::Back { host, count, forgetful } => {
-                let plural = if *count == 1 { "connection is" } else { "connections are" };
-                write!(f, "{host}: {count} {plural} back")?;
-                let remark = "; the server was restarted: what had not been flushed may be lost";
-                f.write_str(if *forgetful { remark } else { "" })
-            }
-            News::Failed(error) => write!(f, "{error} (it is dialed again)"),
-        }
-    }
-}
+/// What passes between the end of a detached device's connections and its own.
+const DETACH_TAKES: Duration = Duration::from_millis(50);
 
 impl Attached {
     /// Watches until the device is detached or `stop` can be read.
@@ -108,6 +58,7 @@ struct Watch {
     offers: VecDeque<Offer>,
     /// Of each host, as long as it tells one.
     incarnations: Vec<Option<Uuid>>,
+    elastic: Elastic,
     _lock: WatchLock,
 }
 
@@ -131,16 +82,22 @@ impl Watch {
         let dials = Dials::new().map_err(|error| Error::caused(Kind::Local, "no pipe", error))?;
         let offers = VecDeque::new();
         let incarnations = attached.incarnations.clone();
-        Ok(Watch { attached, driver, events, redial, dials, offers, incarnations, _lock: lock })
+        let usual = Duration::from_millis(attached.state.timeout_ms);
+        let current = attached.device.request_timeout().unwrap_or(usual);
+        let elastic = Elastic::new(nodes, usual, current, Instant::now());
+        Ok(Watch { attached, driver, events, redial, dials, offers, incarnations, elastic, _lock: lock })
     }
 
     fn run(mut self, stop: &impl AsFd, report: &mut dyn FnMut(&News)) -> Result<End, Error> {
         // what was lost before there was anybody to tell
         self.look_for_losses(true, report);
         loop {
-            if self.attached.device.pid() != Some(self.attached.state.pid) {
+            if self.is_detached() {
                 self.attached.folder.forget(&self.attached.device.name());
                 return Ok(End::Detached);
+            }
+            if let Some(usual) = self.elastic.all_well(Instant::now()) {
+                let _ = self.attached.device.set_request_timeout(usual);
             }
             self.begin_dials();
             let woken = self.wait(stop)?;
@@ -151,7 +108,7 @@ impl Watch {
             while let Some(outcome) = self.dials.next() {
                 self.dialed(outcome, report);
             }
-            self.make_offers();
+            self.make_offers(report);
         }
     }
 
@@ -163,7 +120,7 @@ impl Watch {
         let mut fds = vec![
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.dials.ended.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.dials.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.attached.sockets().map(|socket| PollFd::new(socket.as_fd(), quiet)));
         let failed = |error: io::Error| Error::caused(Kind::Local, "waiting for news of the device", error);
@@ -176,6 +133,10 @@ impl Watch {
         Ok(Woken { stop, link_dead })
     }
 
+    fn is_detached(&self) -> bool {
+        self.attached.device.pid() != Some(self.attached.state.pid)
+    }
+
     /// Drops connections that have ended. After the driver's own event also those of which we have no descriptor.
     fn look_for_losses(&mut self, link_dead: bool, report: &mut dyn FnMut(&News)) {
         let mut lost = Vec::new();
@@ -185,18 +146,27 @@ impl Watch {
                 None => link_dead && sockets::is_established(&slot.connection) != Some(true),
             };
             if ended {
+                if sockets::was_given_up(&slot.connection) {
+                    self.elastic.gave_up(slot.node);
+                }
                 slot.end();
                 lost.push(slot.node);
             }
         }
         let (left, of) = (self.attached.live(), self.attached.slots.len());
-        for node in &lost {
-            self.redial.lost(*node, Instant::now());
-            report(&News::Lost { host: self.attached.endpoints[*node].to_string(), left, of });
+        if lost.is_empty() || (left == 0 && self.comes_to_its_end()) {
+            return;
         }
-        if !lost.is_empty() {
-            self.save();
+        for node in lost {
+            self.redial.lost(node, Instant::now());
+            report(&News::Lost { host: self.attached.endpoints[node].to_string(), left, of });
         }
+        self.save();
+    }
+
+    /// Whether the device is being detached: connections end a little before it does.
+    fn comes_to_its_end(&self) -> bool {
+        self.attached.device.wait_until_free(DETACH_TAKES)
     }
 
     fn begin_dials(&mut self) {
@@ -210,44 +180,53 @@ impl Watch {
     }
 
     fn dialed(&mut self, (node, outcome): Outcome, report: &mut dyn FnMut(&News)) {
-        let now = Instant::now();
         let host = &self.attached.endpoints[node];
         let admitted = outcome.and_then(|sockets| {
             sockets.iter().try_for_each(|socket| self.attached.common.admits(&socket.export, host))?;
             Ok(sockets)
         });
         match admitted {
-            Ok(sockets) => {
-                let incarnation = sockets.first().and_then(|socket| socket.export.incarnation);
-                let before = std::mem::replace(&mut self.incarnations[node], incarnation);
-                let forgetful = before.is_some() && before != incarnation;
-                let count = sockets.len();
-                self.offers.extend(sockets.into_iter().map(|KernelSocket { socket, .. }| Offer {
-                    node,
-                    socket,
-                    until: now + OFFER_FOR,
-                }));
-                let host = host.to_string();
-                self.redial.arrived(node, count);
-                report(&News::Back { host, count, forgetful });
-            }
-            Err(error) => {
-                let first = match error.kind() {
-                    Kind::Unreachable | Kind::Lost => self.redial.failed(node, now),
-                    _ => self.redial.refused(node, now),
-                };
-                if first {
-                    report(&News::Failed(error));
-                }
+            Ok(sockets) => self.arrived(node, sockets, report),
+            Err(error) => self.failed(node, error, report),
+        }
+    }
+
+    fn arrived(&mut self, node: usize, sockets: Vec<KernelSocket>, report: &mut dyn FnMut(&News)) {
+        let (now, host, count) = (Instant::now(), self.attached.endpoints[node].to_string(), sockets.len());
+        let incarnation = sockets.first().and_then(|socket| socket.export.incarnation);
+        let before = std::mem::replace(&mut self.incarnations[node], incarnation);
+        let forgetful = before.is_some() && before != incarnation;
+        let offer = |dialed: KernelSocket| Offer { node, socket: dialed.socket, until: now + OFFER_FOR };
+        self.offers.extend(sockets.into_iter().map(offer));
+        self.redial.arrived(node, count);
+        report(&News::Back { host: host.clone(), count, forgetful });
+        let more = self.elastic.answers(node, now).filter(|_| self.attached.state.elastic);
+        if let Some(seconds) = more {
+            let Attached { device, state, .. } = &self.attached;
+            match set_timeout(&mut self.driver, *device, &state.uri, seconds) {
+                Ok(()) => report(&News::Slow { host, seconds }),
+                Err(error) => tracing::warn!("{device}: the timeout stays as it is: {error}"),
             }
         }
     }
 
-    fn make_offers(&mut self) {
+    fn failed(&mut self, node: usize, error: Error, report: &mut dyn FnMut(&News)) {
+        self.elastic.was_lost(node);
+        let first = match error.kind() {
+            Kind::Unreachable | Kind::Lost => self.redial.failed(node, Instant::now()),
+            _ => self.redial.refused(node, Instant::now()),
+        };
+        if first {
+            report(&News::Failed(error));
+        }
+    }
+
+    fn make_offers(&mut self, report: &mut dyn FnMut(&News)) {
         let mut taken = false;
         for _ in 0..self.offers.len() {
             let offer = self.offers.pop_front().expect("as many as were counted");
-            match hand_over(&mut self.driver, self.attached.device, &self.attached.state.uri, &offer.socket) {
+            let Attached { device, state, .. } = &self.attached;
+            match hand_over(&mut self.driver, *device, &state.uri, &offer.socket) {
                 Ok(true) => {
                     self.attached.put(offer.node, offer.socket);
                     taken = true;
@@ -255,8 +234,12 @@ impl Watch {
                 Ok(false) if Instant::now() < offer.until => self.offers.push_back(offer),
                 // the driver lacks none: the connection that was given up, unseen, lives
                 Ok(false) => self.attached.revive(offer.node),
-                // the device is being detached, which is seen next
-                Err(_) => {}
+                Err(_) if self.is_detached() => return,
+                Err(error) => {
+                    self.redial.lost(offer.node, Instant::now());
+                    let text = format!("{device}: the kernel does not take a new connection");
+                    self.failed(offer.node, Error::caused(Kind::Local, text, error), report);
+                }
             }
         }
         if taken {
@@ -299,42 +282,5 @@ impl Attached {
         if let Some(slot) = place {
             slot.connection.live = true;
         }
-    }
-}
-
-type Outcome = (usize, Result<Vec<KernelSocket>, Error>);
-
-/// Dials under way, each on a thread of its own, because names and connections take their time.
-struct Dials {
-    sender: mpsc::Sender<Outcome>,
-    receiver: mpsc::Receiver<Outcome>,
-    ended: PipeReader,
-    bell: PipeWriter,
-}
-
-impl Dials {
-    fn new() -> io::Result<Dials> {
-        let (sender, receiver) = mpsc::channel();
-        let (ended, bell) = io::pipe()?;
-        Ok(Dials { sender, receiver, ended, bell })
-    }
-
-    fn begin(&self, dial: Dial, host: Endpoint, patience: Duration) -> io::Result<()> {
-        let (sender, mut bell) = (self.sender.clone(), self.bell.try_clone()?);
-        let Dial { node, count } = dial;
-        thread::Builder::new().name(format!("dial {host}")).spawn(move || {
-            let outcome = nodes::dial(&host, count, patience);
-            // nobody hears it when the watch has ended
-            let _ = sender.send((node, outcome)).map(|()| bell.write_all(&[0]));
-        })?;
-        Ok(())
-    }
-
-    /// An outcome that has come.
-    fn next(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.try_recv().ok()?;
-        // one byte belongs to each outcome, and comes right after it
-        let _ = self.ended.read_exact(&mut [0]);
-        Some(outcome)
     }
 }
