@@ -37,7 +37,7 @@ impl Guest {
             return None;
         }
         // an emulated machine on busy cores is slow: the limits only end what hangs
-        let vmrun = Tool::new(vmrun).args(["--timeout", "240"]).args(options).seconds(270);
+        let vmrun = Tool::new(vmrun).args(["--timeout", "480"]).args(options).seconds(510);
         Some(Guest { vmrun: vmrun.arg(folder.join(script)), _turn: turn })
     }
 

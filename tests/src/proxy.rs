@@ -19,13 +19,12 @@ pub struct Proxy {
 
 struct Shared {
     address: SocketAddr,
-    server: SocketAddr,
     now: Mutex<Now>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Now {
+    server: SocketAddr,
     frozen: bool,
     cut: bool,
     streams: Vec<TcpStream>,
@@ -34,8 +33,8 @@ struct Now {
 impl Proxy {
     /// Begins to stand for `server`.
     pub fn start(server: SocketAddr) -> Result<Proxy> {
-        let shared =
-            Shared { address: free_address(), server, now: Mutex::default(), changed: Condvar::new() };
+        let now = Mutex::new(Now { server, frozen: false, cut: false, streams: Vec::new() });
+        let shared = Shared { address: free_address(), now, changed: Condvar::new() };
         let mut proxy = Proxy { shared: Arc::new(shared), acceptor: None };
         proxy.listen()?;
         Ok(proxy)
@@ -44,6 +43,11 @@ impl Proxy {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
+    }
+
+    /// Stands for another server from the next connection on.
+    pub fn point_at(&self, server: SocketAddr) {
+        self.shared.now().server = server;
     }
 
     /// Ends all connections, and refuses new ones: the node's process died.
@@ -114,7 +118,8 @@ impl Shared {
     }
 
     fn join(self: &Arc<Shared>, client: TcpStream) -> Result<()> {
-        let server = TcpStream::connect(self.server)?;
+        let address = self.now().server;
+        let server = TcpStream::connect(address)?;
         let mut now = self.now();
         for (from, to) in [(&client, &server), (&server, &client)] {
             from.set_nodelay(true)?;

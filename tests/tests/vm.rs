@@ -87,9 +87,14 @@ fn ringsan_nbd_attaches_with_three_connections() -> Result<()> {
 fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
     let scratch = Scratch::new()?;
     let target = Launch::new(&scratch).two_cores().volume("disk=memory,size=128M").start()?;
+    let other_scratch = Scratch::new()?;
+    let other = Launch::new(&other_scratch).volume("disk=memory,size=64M").start()?;
     let mut proxies = [Proxy::start(target.address())?, Proxy::start(target.address())?];
     let [a, b] = proxies.each_ref().map(|proxy| proxy.address().port().to_string());
-    let calls = Calls::new(&scratch, &["cut_a", "cut_b", "freeze_a", "freeze_b", "heal_a", "heal_b"])?;
+    let calls = Calls::new(
+        &scratch,
+        &["cut_a", "cut_b", "freeze_a", "freeze_b", "heal_a", "heal_b", "swap_b", "restore_b"],
+    )?;
     let client = client_for_guest()?;
     let options = [calls.options(), vec!["--bin", &client]].concat();
     let Some(guest) = Guest::new(&options, "failover.sh") else { return Ok(()) };
@@ -99,11 +104,17 @@ fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
         match what {
             "cut" => proxy.cut(),
             "freeze" => proxy.freeze(),
+            "swap" | "restore" => {
+                proxy.cut();
+                proxy.point_at(if what == "swap" { other.address() } else { target.address() });
+                proxy.heal()?;
+            }
             _ => proxy.heal()?,
         }
         Ok(())
     })?;
-    said.lines().filter(|line| line.contains("longest I/O")).for_each(|line| println!("{line}"));
+    said.lines().filter(|line| line.starts_with("   ")).for_each(|line| println!("{line}"));
+    other.stop()?;
     target.stop()?;
     Ok(())
 }
