@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Client ─▶ Pool: Table of requests, Links ─▶ Link: queue, sender, receiver ─▶ Channel: plain or TLS
-//!                 keepers: dial, replay                                       Replies: bytes to answers
+//!                 keepers: dial, bereave                                      Replies: bytes to answers
 //! ```
 //! Its one rule: a lost connection is the client's affair. A request that was not answered is sent again, which
 //! all of NBD's requests can bear; only a flush that could no longer keep its promise fails instead.
@@ -11,6 +11,7 @@ mod channel;
 mod coverage;
 mod dial;
 mod identity;
+mod keeper;
 mod link;
 mod pool;
 mod range;
@@ -113,13 +114,15 @@ impl Client {
         for (index, endpoint) in uri.endpoints().iter().enumerate() {
             match dial::dial(endpoint, options).await {
                 Ok(dialled) => return Ok(Client::start(uri, options, (index, dialled))),
-                Err(error) if error.kind() == Kind::NoExport => {
-                    return Err(with_exports(error, endpoint, options).await);
-                }
-                Err(error) => drop(first_error.get_or_insert(error)),
+                Err(error) => drop(first_error.get_or_insert((error, endpoint))),
             }
         }
-        Err(first_error.expect("a URI has an endpoint"))
+        match first_error.expect("a URI has an endpoint") {
+            (error, endpoint) if error.kind() == Kind::NoExport => {
+                Err(with_exports(error, endpoint, options).await)
+            }
+            (error, _) => Err(error),
+        }
     }
 
     fn start(uri: &Uri, options: &ConnectOptions, first: (usize, dial::Dialled)) -> Client {

@@ -43,6 +43,8 @@ pub struct Export {
     pub style: ReplyStyle,
     /// The metadata contexts that the server selected.
     pub contexts: Vec<String>,
+    /// Those that it lists; where only described, also those that were not asked for.
+    pub offered_contexts: Vec<String>,
     /// Whether TLS is in use.
     pub tls: bool,
     /// The volume's identity, where the server tells one (ringsan does).

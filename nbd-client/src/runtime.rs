@@ -91,10 +91,12 @@ impl File {
 }
 
 /// A connected socket. Several tasks may use it, one to receive and one to send.
+///
+/// It is shut down when dropped: an operation that nobody waits for any more would hold it for ever.
 pub(crate) struct Stream {
     ring: Ring,
-    /// The same socket, for what needs no ring.
-    plain: socket2::Socket,
+    /// The same socket, for what needs no ring; gone with `into_fd`.
+    plain: Option<socket2::Socket>,
 }
 
 enum Ring {
@@ -112,13 +114,13 @@ impl Stream {
                 stream.set_nonblocking(false)?;
                 let plain = socket2::Socket::from(stream.try_clone()?);
                 prepare(&plain)?;
-                Ok(Stream { ring: Ring::Tcp(TcpStream::from_std(stream)), plain })
+                Ok(Stream { ring: Ring::Tcp(TcpStream::from_std(stream)), plain: Some(plain) })
             }
             Address::Unix(path) => {
                 let stream: StdUnixStream = tokio::net::UnixStream::connect(path).await?.into_std()?;
                 stream.set_nonblocking(false)?;
                 let plain = socket2::Socket::from(stream.try_clone()?);
-                Ok(Stream { ring: Ring::Unix(UnixStream::from_std(stream)), plain })
+                Ok(Stream { ring: Ring::Unix(UnixStream::from_std(stream)), plain: Some(plain) })
             }
         }
     }
@@ -174,18 +176,30 @@ impl Stream {
 
     /// Ends both directions: whoever waits for this socket goes on.
     pub(crate) fn shutdown(&self) {
-        // It may have ended already.
-        let _ = self.plain.shutdown(Shutdown::Both);
+        self.shutdown_as(Shutdown::Both);
     }
 
     /// No more will be sent.
     pub(crate) fn shutdown_send(&self) {
-        let _ = self.plain.shutdown(Shutdown::Write);
+        self.shutdown_as(Shutdown::Write);
+    }
+
+    fn shutdown_as(&self, how: Shutdown) {
+        if let Some(plain) = &self.plain {
+            // It may have ended already.
+            let _ = plain.shutdown(how);
+        }
     }
 
     /// The socket itself, out of the ring's hands.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.plain.into()
+    pub(crate) fn into_fd(mut self) -> OwnedFd {
+        self.plain.take().expect("only this takes it, and the stream with it").into()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }
 
@@ -206,6 +220,8 @@ fn prepare(socket: &socket2::Socket) -> io::Result<()> {
     const IDLE: Duration = Duration::from_secs(10);
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2).with_retries(4);
     let socket = SockRef::from(socket);
+    // The same for what was sent and is not confirmed, which the kernel would else try for a quarter of an hour.
+    socket.set_tcp_user_timeout(Some(IDLE))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)
 }

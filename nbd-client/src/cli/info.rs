@@ -8,6 +8,8 @@ use nbd_client::{
 };
 use serde_json::{Value, json};
 
+use wire::nbd::handshake::LABEL_NAMESPACE;
+
 use super::Failure;
 use super::list::printable;
 
@@ -112,7 +114,7 @@ fn paragraph(uri: &Uri, export: &Export) -> String {
         ("blocks", blocks),
         (
             "contexts",
-            told(export.contexts.iter().map(|name| printable(name)).collect::<Vec<_>>().join(" "), "none"),
+            told(contexts(export).iter().map(|name| printable(name)).collect::<Vec<_>>().join(" "), "none"),
         ),
         ("replies", format!("{:?}", export.style).to_lowercase()),
         ("TLS", if export.tls { "yes" } else { "no" }.to_owned()),
@@ -149,6 +151,15 @@ pub(super) fn flag_words(export: &Export) -> Vec<&'static str> {
     FLAGS.iter().filter(|(flag, _)| export.has(*flag)).map(|(_, word)| *word).collect()
 }
 
+/// The metadata contexts that a client can select, or have, but the labels, which are told as what they mean.
+fn contexts(export: &Export) -> Vec<&str> {
+    let offered = export.offered_contexts.iter().filter(|name| !name.starts_with(LABEL_NAMESPACE));
+    let mut contexts: Vec<&str> = export.contexts.iter().chain(offered).map(String::as_str).collect();
+    contexts.sort_unstable();
+    contexts.dedup();
+    contexts
+}
+
 /// An export as JSON.
 pub(super) fn export_json(export: &Export) -> Value {
     json!({
@@ -160,7 +171,7 @@ pub(super) fn export_json(export: &Export) -> Value {
         "flags": flag_words(export),
         "block_sizes": export.block_sizes,
         "tells_block_sizes": export.tells_block_sizes,
-        "contexts": export.contexts,
+        "contexts": contexts(export),
         "replies": format!("{:?}", export.style).to_lowercase(),
         "tls": export.tls,
     })

@@ -107,7 +107,7 @@ fn wishes(endpoint: &Endpoint, options: &ConnectOptions, goal: Goal) -> DialOpti
         want_extended: options.extended_headers,
         contexts: vec![BASE_ALLOCATION.to_owned()],
         context_queries: match goal {
-            Goal::Describe => Vec::from(["base:", LABEL_NAMESPACE].map(str::to_owned)),
+            Goal::Describe => Vec::from(["base:", "qemu:", LABEL_NAMESPACE].map(str::to_owned)),
             _ => vec![LABEL_NAMESPACE.to_owned()],
         },
         want_tls: endpoint.tls.is_some(),
@@ -183,6 +183,7 @@ fn export(endpoint: &Endpoint, dialed: Dialed) -> Export {
         style: dialed.style,
         contexts: dialed.contexts.into_iter().map(|context| context.name).collect(),
         tls: dialed.tls,
+        offered_contexts: dialed.offered_contexts,
         uuid,
         incarnation,
     }

@@ -81,15 +81,27 @@ impl Live {
     }
 }
 
-/// Serves the requests of link `index` over a new connection until it ends.
-pub(super) async fn serve(pool: &Rc<Pool>, index: usize, dialled: Dialled) -> End {
+/// A connection that is live from now on: requests may come, and wait for `serve`.
+pub(super) struct Opened {
+    live: Rc<Live>,
+    replies: Replies,
+    leftover: Vec<u8>,
+}
+
+/// Makes a new connection that of link `index`.
+pub(super) fn open(pool: &Pool, index: usize, dialled: Dialled) -> Opened {
     let Dialled { channel, leftover, export, allocation_id } = dialled;
     let live = Rc::new(Live { channel, style: export.style, end: RefCell::new(None) });
-    let link = &pool.links[index];
-    *link.live.borrow_mut() = Some(live.clone());
+    *pool.links[index].live.borrow_mut() = Some(live.clone());
     pool.unstrand();
+    Opened { live, replies: Replies::new(index, export.style, allocation_id), leftover }
+}
+
+/// Serves the requests of link `index` until its connection ends.
+pub(super) async fn serve(pool: &Rc<Pool>, index: usize, opened: Opened) -> End {
+    let Opened { live, replies, leftover } = opened;
+    let link = &pool.links[index];
     let sender = runtime::spawn(send(pool.clone(), index, live.clone()));
-    let replies = Replies::new(index, export.style, allocation_id);
     receive(pool, index, &live, replies, leftover).await;
     link.wake.notify_one();
     // It can only fail with a panic, which is then everybody's.

@@ -252,3 +252,6 @@ impl Replies {
         table.conclude(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! nbd[s]+unix://[/[export]]?socket=path[&query]
 //! ```
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use wire::nbd::transmission::STRING_BYTES_MAX;
@@ -133,12 +134,12 @@ impl Query {
 fn host(text: &str) -> Result<Address, Wrong> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let closed = rest.split_once(']').filter(|(host, _)| host.parse::<std::net::Ipv6Addr>().is_ok());
+            let closed = rest.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok());
             closed.ok_or_else(|| (format!("{text:?} is no IPv6 address"), "write it like [::1]:10809"))?
         }
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    if host.is_empty() {
+    if host.is_empty() && text.matches(':').count() < 2 {
         return Err(("a host is missing".to_owned(), FORM));
     }
     let port = match port.strip_prefix(':') {
@@ -154,7 +155,7 @@ fn host(text: &str) -> Result<Address, Wrong> {
     };
     let host = decoded(host).map_err(|cause| (cause, FORM))?;
     let is_odd = |c: char| c.is_control() || c.is_whitespace() || "/,@[]?#%&=".contains(c);
-    if host.contains(is_odd) {
+    if host.contains(is_odd) || host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
         return Err((format!("{host:?} is no host"), FORM));
     }
     Ok(Address::Tcp { host, port })

@@ -211,6 +211,7 @@ fn without_reconnection_a_cut_is_an_error_at_once() -> Result<()> {
     runtime::block_on(async {
         let options = ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() };
         let client = Client::connect(&uri, &options).await?;
+        client.read(0, vec![0; 512]).await.0?;
         proxy.cut();
         let result = client.read(0, vec![0; 512]).await.0;
         assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Lost));
