@@ -88,6 +88,27 @@ pub struct KernelSocket {
 }
 
 /// An export in use. Clones are the same client.
+///
+/// Every request is a future; those that are awaited at once are sent at once, and their replies taken as they come:
+/// ```no_run
+/// # use nbd_client::{Client, Error, runtime};
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// let reads = (0..32).map(|number: u64| {
+///     let client = client.clone();
+///     runtime::spawn(async move { client.read(number << 20, vec![0; 1 << 20]).await })
+/// });
+/// for read in reads.collect::<Vec<_>>() {
+///     let (result, bytes) = read.await.expect("no task panics");
+///     result?;
+/// #   drop(bytes);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+/// A lost connection is made again (`ConnectOptions::reconnect_for`), with any of the URI's servers that serves the
+/// same export, and what was not answered is sent again. A write of which only the reply was lost is so done twice.
+/// The protocol lets nobody know whether a server still works on what came over the old connection: as with every
+/// NBD client, a server that executes it late, after newer writes to the same blocks, undoes those.
 #[derive(Clone)]
 pub struct Client {
     handle: Rc<Handle>,
@@ -194,6 +215,16 @@ impl Client {
     }
 
     /// Where there is data: extents from `offset` on without a gap, which cover exactly the range.
+    ///
+    /// ```no_run
+    /// # use nbd_client::{Client, Error};
+    /// # async fn example(client: Client) -> Result<(), Error> {
+    /// let extents = client.block_status(0, client.export().size_bytes).await?;
+    /// let data: u64 = extents.iter().filter(|extent| !extent.zero).map(|extent| extent.length).sum();
+    /// # drop(data);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn block_status(&self, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
         let (end, mut at) = (offset.saturating_add(length), offset);
         let mut extents: Vec<Extent> = Vec::new();
