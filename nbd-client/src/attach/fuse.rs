@@ -47,7 +47,7 @@ pub struct FuseWish {
     pub options: ConnectOptions,
 }
 
-/// Shows the file until its folder is unmounted or `stop` can be read; `ready` is told the file's path.
+/// Shows the file until its folder is unmounted, or `stop` can be read while nobody uses it; `ready` is told the file's path.
 pub fn serve(
     wish: &FuseWish,
     folder: &StateFolder,
@@ -122,15 +122,24 @@ async fn serve_client(
     Ok(end)
 }
 
-/// Ends the file when `stop` can be read, unless it has ended by itself.
+/// Asks for the end whenever `stop` can be read, until the file has ended. (It does not end while it is in use.)
 fn await_stop(stop: &impl AsFd, over: io::PipeReader, wants: &mpsc::UnboundedSender<Wanted>) {
-    let mut fds =
-        [PollFd::new(stop.as_fd(), PollFlags::POLLIN), PollFd::new(over.as_fd(), PollFlags::empty())];
-    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
-    if fds[0].any() == Some(true) {
-        let _ = wants.send(Wanted::Stop);
+    loop {
+        let mut fds =
+            [PollFd::new(stop.as_fd(), PollFlags::POLLIN), PollFd::new(over.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut fds, PollTimeout::NONE);
+        if fds[1].any() == Some(true) || polled.is_err_and(|error| error != Errno::EINTR) {
+            return;
+        }
+        if fds[0].any() == Some(true) {
+            let _ = nix::unistd::read(stop, &mut [0; SIGNAL_BYTES]);
+            let _ = wants.send(Wanted::Stop);
+        }
     }
 }
+
+/// More than signalfd tells of one signal.
+const SIGNAL_BYTES: usize = 128;
 
 fn mount(file: OneFile, point: &Path) -> io::Result<fuser::BackgroundSession> {
     let mut config = Config::default();
