@@ -1,4 +1,10 @@
 //! Volumes as devices of this machine: through the kernel's nbd driver, or as a file through FUSE.
+//!
+//! ```text
+//! attach:  kernel ─▶ nodes (dial, compare) ─▶ plan (what the driver is told) ─▶ driver ─▶ state
+//! watch:   driver's events, hung-up sockets ─▶ redial, elastic (machines) ─▶ dials ─▶ nodes ─▶ driver
+//! ```
+//! Its one rule: what is attached is always told by the kernel; our own files only say more about it.
 
 mod device;
 mod dials;
