@@ -19,6 +19,8 @@ impl Interrupt {
     pub(super) fn watch(stop: impl Fn() + Send + 'static) -> Interrupt {
         let interrupt = Interrupt::default();
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        // a file that may not grow is an error of the call, no reason to be killed
+        let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
         if signals.thread_block().is_err() {
             return interrupt; // then a signal ends us as it ends any program
         }

@@ -40,6 +40,7 @@ pub(super) struct Crew {
     sums: Option<Mutex<Checksums>>,
     failed: AtomicBool,
     unflushed: AtomicBool,
+    saving: Mutex<()>,
 }
 
 impl Crew {
@@ -53,7 +54,20 @@ impl Crew {
         let waiting = Mutex::default();
         let ledger = Mutex::new(ledger);
         let (sums, failed, unflushed) = (None, AtomicBool::new(false), AtomicBool::new(false));
-        Crew { source, destination, piece_bytes, movers, ledger, progress, waiting, sums, failed, unflushed }
+        let saving = Mutex::default();
+        Crew {
+            source,
+            destination,
+            piece_bytes,
+            movers,
+            ledger,
+            progress,
+            waiting,
+            sums,
+            failed,
+            unflushed,
+            saving,
+        }
     }
 
     /// Copies what is missing, with so many threads; flushed at its end, whatever that is.
@@ -318,6 +332,7 @@ impl Worker {
         };
         let Some((saved, path)) = due else { return Ok(()) };
         self.flush().await?;
+        let _one_at_a_time = lock(&self.crew.saving);
         saved.save(&path).map_err(|error| {
             let what = format!("{} cannot be written", path.display());
             Error::caused(Kind::Local, what, error).remedy("name another place with --state")

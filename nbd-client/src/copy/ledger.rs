@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// Grows when the file's form changes.
 const FORMAT: u32 = 1;
+/// The file is at least so long, for what is to be noted when the disk is full.
+const ROOM_BYTES: usize = 16 << 10;
 
 /// Which thing a source or a destination is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,15 +150,30 @@ impl Saved {
         Ok(Some(serde_json::from_slice(&text)?))
     }
 
-    /// Puts it into the place of `path`, wholly or not at all.
+    /// Puts it into the place of `path`, wholly or not at all; on a full disk over what is there, which has room
+    /// for that, and which nobody believes if it is torn.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_data()?;
-        fs::rename(&beside, path)
+        let beside = Path::new(&beside);
+        let mut text = serde_json::to_vec(self)?;
+        text.resize(text.len().max(ROOM_BYTES), b' ');
+        match write(beside, &text).and_then(|()| fs::rename(beside, path)) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                fs::remove_file(beside)?;
+                let file = fs::OpenOptions::new().write(true).open(path)?;
+                file.write_all_at(&text, 0)?;
+                file.sync_data()
+            }
+            result => result,
+        }
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(text)?;
+    file.sync_data()
 }
 
 fn compare(what: &str, then: &Identity, now: &Identity) -> Result<(), String> {
@@ -197,6 +215,17 @@ mod tests {
         assert_eq!(second.copied().collect::<Vec<_>>(), [0, 1, 2, 7, 15]);
         assert_eq!(second.copied_bytes(), 4 * 64 + (1000 - 15 * 64));
         assert_eq!(second.missing().count(), 11);
+    }
+
+    #[test]
+    fn a_shorter_state_over_a_longer_one_is_read_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state");
+        let long = Saved { done: (0..5000).map(|n| (n * 2, 1)).collect(), ..ledger().snapshot() };
+        long.save(&path).expect("saved");
+        assert_eq!(Saved::load(&path).expect("readable"), Some(long));
+        ledger().snapshot().save(&path).expect("saved");
+        assert_eq!(Saved::load(&path).expect("readable"), Some(ledger().snapshot()));
     }
 
     #[test]

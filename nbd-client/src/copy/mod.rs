@@ -130,6 +130,7 @@ impl Job {
         if ledger.copied().next().is_none() {
             destination.empty(source.identity.size_bytes)?;
         }
+        resume::save(&ledger.snapshot(), &path)?;
         progress.begin(source.identity.size_bytes, resumed_bytes, false);
         let lengths = (self.piece_bytes(&source, &destination), self.depth.max(1));
         let mut crew = Arc::new(Crew::new((source, destination), lengths, ledger, Arc::clone(progress)));
