@@ -198,17 +198,27 @@ impl LogicalUnit {
     }
 
     /// Carries out a task management function of `by`. Its own tasks have been ended by its session already; those
-    /// of the others are aborted here.
+    /// of the others, which ABORT TASK SET leaves alone, are aborted here.
     pub fn manage(&self, by: NexusId, management: Management) {
         self.abort_running(by);
+        match management {
+            Management::AbortTaskSet => {}
+            Management::ClearTaskSet => {
+                let hit = self.abort_others(by);
+                self.scsi.borrow_mut().tasks_cleared(by, &hit);
+            }
+            Management::Reset(cause) => {
+                self.abort_others(by);
+                self.scsi.borrow_mut().reset(cause);
+            }
+        }
+    }
+
+    /// Aborts the tasks of all nexuses but `by`; those that had any.
+    fn abort_others(&self, by: NexusId) -> Vec<NexusId> {
         let others: Vec<NexusId> =
             self.nexuses.borrow().keys().copied().filter(|&nexus| nexus != by).collect();
-        let hit: Vec<NexusId> = others.into_iter().filter(|&nexus| self.abort_tasks(nexus)).collect();
-        match management {
-            Management::Reset(cause) => self.scsi.borrow_mut().reset(cause),
-            Management::ClearTaskSet => self.scsi.borrow_mut().tasks_cleared(by, &hit),
-            Management::AbortTaskSet => {}
-        }
+        others.into_iter().filter(|&nexus| self.abort_tasks(nexus)).collect()
     }
 
     /// Aborts the command that `execute` was given with `tag`.

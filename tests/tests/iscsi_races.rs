@@ -145,6 +145,22 @@ fn a_stop_does_not_wait_for_data_that_nobody_will_ask_for() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn only_a_clear_or_a_reset_ends_the_tasks_of_another_initiator() -> Result<()> {
+    let (_scratch, target) = start(&[])?;
+    let attach = |number| Login::to(&target_name("disk")).isid(number).attach(target.iscsi_address());
+    let (mut one, mut two) = (attach(1)?, attach(2)?);
+    two.start(&write_10(0, 1), Data::Out(512, &[]))?;
+    two.ping().err().context("it is asked for its data first")?;
+    ensure!(one.manage(function::ABORT_TASK_SET, None)? == 0, "the function is done");
+    two.write(8, &[7; 512])?;
+    ensure!(one.manage(function::CLEAR_TASK_SET, None)? == 0, "the function is done");
+    let told = two.run(&READY, Data::None, &[])?;
+    ensure!(told.code() == Some((6, 0x2f, 0)), "commands were cleared: {told:?}");
+    drop((one, two));
+    fine(target)
+}
+
 /// A target whose second unit lives on another core, or nowhere.
 fn two_units(scratch: &Scratch) -> Result<Target> {
     let launch = Launch::new(scratch).two_cores().iscsi().volume("disk=memory,size=64M");
