@@ -32,7 +32,7 @@ pub struct Budget {
     client: Rc<Client>,
     bytes_max: fn(&ServingCore) -> usize,
     held_bytes: Cell<usize>,
-    /// Of those, what waits for buffers, or for the client to send it.
+    /// Of those, what waits for buffers, for the client to send it, or for its command to take it.
     waiting_bytes: Cell<usize>,
     settled: WaitList,
     /// When held bytes last came back, or began to be held.
@@ -85,6 +85,11 @@ impl Budget {
             self.settled.wait().await;
         }
         self.hold_now(bytes);
+    }
+
+    /// Whether there is room for so many bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.held_bytes.get() + bytes <= self.quota()
     }
 
     /// The same, without waiting for what is stuck itself.

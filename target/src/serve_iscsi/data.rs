@@ -87,6 +87,10 @@ impl<'a> DataOut<'a> {
             let burst_max = connection.agreed.parameters.max_burst_length;
             let piece_max = connection.budget.piece_bytes() as u32;
             let len = (self.total - self.asked).min(burst_max).min(piece_max);
+            if task.is_fed() && !connection.budget.has_room(len as usize) {
+                // It can go on with what it has, and others need the room.
+                return Ok(());
+            }
             connection.budget.hold_beside_stuck(len as usize).await;
             let held = Held::stuck(&connection.budget, len as usize);
             task.check()?;

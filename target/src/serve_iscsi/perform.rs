@@ -143,7 +143,7 @@ async fn elsewhere(connection: &Rc<Connection>, task: &Rc<Task>, unit: AttachedU
     let held_bytes = u64::from(task.in_bytes).min(TRANSFER_BYTES_MAX) as usize;
     if held_bytes > 0 {
         // It has data in one direction, so nothing of its own is waited for.
-        connection.budget.hold(held_bytes).await;
+        connection.budget.hold_beside_stuck(held_bytes).await;
     }
     let done = match task.is_aborted() {
         true => None,

@@ -35,7 +35,7 @@ pub async fn read(connection: &Rc<Connection>, task: &Rc<Task>, read: Read) {
     let mut at = 0;
     while at < end {
         let len = (end - at).min(connection.budget.piece_bytes() as u64) as usize;
-        connection.budget.hold(len).await;
+        connection.budget.hold_beside_stuck(len).await;
         let view = match piece(connection, &read, read.offset + at, len).await {
             Ok(view) if !task.is_aborted() => view,
             Ok(_) => {

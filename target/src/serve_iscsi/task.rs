@@ -225,8 +225,7 @@ impl Task {
         let mut data = self.data.borrow_mut();
         let len = (end - start) as usize;
         if let Some(at) = data.sequences.iter().position(|sequence| sequence.start == start) {
-            let Sequence { mut held, bytes, .. } = data.sequences.swap_remove(at);
-            held.moves();
+            let Sequence { held, bytes, .. } = data.sequences.swap_remove(at);
             let view = match bytes {
                 Bytes::Buffer(mut buffer) => {
                     buffer.resize(len);
@@ -251,7 +250,9 @@ impl Task {
     pub async fn next_piece(&self) -> Result<Piece, Ended> {
         loop {
             self.check()?;
-            if let Some(piece) = self.data.borrow_mut().pieces.pop_front() {
+            if let Some(mut piece) = self.data.borrow_mut().pieces.pop_front() {
+                // Not before: until its task takes it, it waits for whatever the task waits for.
+                piece.held.moves();
                 return Ok(piece);
             }
             self.changed.wait().await;
@@ -265,6 +266,12 @@ impl Task {
             Some(fault) => Err(Ended::Failed(fault)),
             None => Ok(()),
         }
+    }
+
+    /// Whether data is here that it has not taken, or under way.
+    pub fn is_fed(&self) -> bool {
+        let data = self.data.borrow();
+        !data.sequences.is_empty() || !data.pieces.is_empty()
     }
 
     /// Sequences under way.
