@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod device;
 pub mod guest;
+pub mod history;
 pub mod iscsi;
 pub mod launch;
 pub mod ledger;
