@@ -1,8 +1,10 @@
-//! What the contests do not show: many connections, a busy neighbour, idling, memory.
+//! What the contests do not show: many connections, a busy neighbour, idling, memory; and our own client.
 //!
 //! Rule: each needs ringsan alone, and says so when it does not start.
 
+mod bench;
 mod connections;
+mod copy;
 mod digest;
 mod idle;
 mod memory;
@@ -28,11 +30,13 @@ struct Experiment {
     run: fn(&Laboratory) -> Result<Vec<Verdict>>,
 }
 
-const EXPERIMENTS: [Experiment; 6] = [
+const EXPERIMENTS: [Experiment; 8] = [
     Experiment { protocol: Protocol::Nbd, name: "connections", run: connections::run },
     Experiment { protocol: Protocol::Nbd, name: "neighbour", run: neighbour::run },
     Experiment { protocol: Protocol::Nbd, name: "idle", run: idle::run },
     Experiment { protocol: Protocol::Nbd, name: "memory", run: memory::run },
+    Experiment { protocol: Protocol::Nbd, name: "copy", run: copy::run },
+    Experiment { protocol: Protocol::Nbd, name: "bench", run: bench::run },
     Experiment { protocol: Protocol::Iscsi, name: "digest", run: digest::run },
     Experiment { protocol: Protocol::Iscsi, name: "idle", run: idle::run },
 ];

@@ -7,6 +7,7 @@
 mod address;
 mod arguments;
 mod backing;
+mod binary;
 mod chart;
 mod compare;
 mod connection;

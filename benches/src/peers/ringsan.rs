@@ -1,15 +1,12 @@
 //! ringsan itself: the binary of this workspace, freshly built, or the one that $RINGSAN names.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{Place, Program, command};
 use crate::backing::{Backing, BackingKind};
+use crate::binary;
 use crate::floor::VOLUME;
 use crate::protocol::Protocol;
 use crate::server::{Launch, free_port};
@@ -22,7 +19,7 @@ pub const NBD: Program = Program {
     protocol: Protocol::Nbd,
     serves: |_| true,
     launch: |place| serve(&[(VOLUME, place.backing)], place, Protocol::Nbd, &[place.cpu]),
-    version: |_| Ok(command(&binary()?.to_string_lossy(), ["--version".into()])),
+    version: |_| Ok(command(&binary::ringsan()?.to_string_lossy(), ["--version".into()])),
     starts_empty: |kind| kind == BackingKind::Memory,
 };
 
@@ -54,7 +51,7 @@ pub fn serve(
     volumes.iter().for_each(|(name, backing)| text.push_str(&volume(name, backing)));
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     let config = config.display().to_string();
-    Ok(command(&binary()?.to_string_lossy(), ["serve".into(), "--config".into(), config]).into())
+    Ok(command(&binary::ringsan()?.to_string_lossy(), ["serve".into(), "--config".into(), config]).into())
 }
 
 fn volume(name: &str, backing: &Backing) -> String {
@@ -66,33 +63,4 @@ fn volume(name: &str, backing: &Backing) -> String {
         BackingKind::Direct => format!("backing = {:?}\ncache = \"direct\"\n", backing.path),
     };
     format!("[[volume]]\nname = {name:?}\n{place}")
-}
-
-/// Built once a run, so that nobody measures yesterday's binary.
-fn binary() -> Result<PathBuf> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let find = || find().map_err(|error| format!("{error:#}"));
-    BINARY.get_or_init(find).clone().map_err(anyhow::Error::msg)
-}
-
-fn find() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("RINGSAN") {
-        return Ok(path.into());
-    }
-    if let Some(cargo) = env::var_os("CARGO") {
-        build(Path::new(&cargo))?;
-    }
-    let path = env::current_exe()?.with_file_name("ringsan");
-    if !path.is_file() {
-        bail!("{} is missing; run cargo build --release, or set RINGSAN to a binary", path.display());
-    }
-    Ok(path)
-}
-
-fn build(cargo: &Path) -> Result<()> {
-    let status = Command::new(cargo).args(["build", "--quiet", "--release", "-p", "ringsan"]).status()?;
-    if !status.success() {
-        bail!("ringsan does not build");
-    }
-    Ok(())
 }
