@@ -87,7 +87,8 @@ fn ringsan_nbd_attaches_with_three_connections() -> Result<()> {
 #[test]
 fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
     // Its guest measures stalls, which a machine that runs everything else as well cannot promise.
-    if std::env::var("RINGSAN_VM").is_ok_and(|only| only != "alone") && skip("measures stalls: tests/run vm") {
+    if std::env::var("RINGSAN_VM").is_ok_and(|only| only != "alone") && skip("measures stalls: tests/run vm")
+    {
         return Ok(());
     }
     let scratch = Scratch::new()?;
