@@ -35,6 +35,8 @@ pub struct Limits {
 impl Limits {
     /// What the activity log on disk has room for.
     pub const ACTIVE_EXTENTS_MAX: usize = 4096;
+    /// The longest range of one write or read; a mover cuts longer ones.
+    pub const OPERATION_BYTES_MAX: u64 = 32 << 20;
 }
 
 impl Default for Limits {
@@ -137,6 +139,8 @@ pub struct ReplicaConfig {
     pub incarnation: Incarnation,
     /// The backing is known to be all zeros (it has just been made).
     pub blank: bool,
+    /// The backing holds all that was written to it in the last run, flushed or not (the machine has not restarted).
+    pub cache_kept: bool,
     /// Who decides.
     pub coordination: Coordination,
     /// What the loss of a peer does.
@@ -161,6 +165,7 @@ impl ReplicaConfig {
             new_volume: VolumeId(node.0),
             incarnation: Incarnation(0),
             blank: false,
+            cache_kept: false,
             coordination: Coordination::Static,
             on_peer_loss: OnPeerLoss::Continue,
             limits: Limits::default(),

@@ -52,6 +52,16 @@ pub enum LocalResult {
     Checksum(u64),
 }
 
+impl LocalResult {
+    /// The bytes that it brought.
+    pub(crate) fn data(self) -> Option<DataId> {
+        match self {
+            LocalResult::Data(data) => Some(data),
+            LocalResult::Done | LocalResult::Checksum(_) => None,
+        }
+    }
+}
+
 /// What an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {

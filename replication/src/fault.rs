@@ -29,8 +29,8 @@ pub enum Fault {
     /// The leader was lost while it had the request: it may or may not have been carried out.
     #[error("the leader was lost with the request; it may or may not have been carried out")]
     Indeterminate,
-    /// Outside the volume, or empty.
-    #[error("outside the volume")]
+    /// Outside the volume, or empty, or longer than one request may be.
+    #[error("outside the volume, or too long")]
     OutOfRange,
     /// More requests at once than the machine keeps.
     #[error("too many requests at once")]

@@ -5,18 +5,27 @@
 //! Its one rule: payload never comes in here. It is named by a `DataId`, and the mover holds the bytes.
 #![forbid(unsafe_code)]
 
+mod base;
+mod candidate;
 pub mod config;
 pub mod coordinator;
 pub mod effect;
 pub mod event;
 pub mod fault;
+mod forward;
 pub mod history;
 pub mod id;
+mod journal;
+mod lease;
 pub mod message;
+mod order;
+mod primary;
 pub mod region;
 pub mod replica;
+mod secondary;
 pub mod status;
 pub mod superblock;
+mod witness;
 
 pub use config::{Limits, OnPeerLoss, ReplicaConfig, Sabotage, Timing};
 pub use coordinator::{Coordination, Decision, Record};

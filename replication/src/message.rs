@@ -42,6 +42,8 @@ pub struct Hello {
     pub leads: bool,
     /// A new copy, and all zeros.
     pub blank: bool,
+    /// It has been a member without a break since some epoch: it lacks nothing that was acknowledged, flushed or not.
+    pub unbroken: bool,
     /// Where its copy may hold writes that others do not: its activity log, or what it knows better.
     pub activity: RegionSet,
 }
@@ -55,8 +57,25 @@ pub struct Lead {
     pub record: Record,
     /// The leader's history, without this record unless that is in force already.
     pub history: History,
-    /// Whether this leader's term begins: answer with your activity.
+    /// The first epoch of this leader's term.
+    pub term: Epoch,
+    /// Whether the term begins with this very record, so that it is not known to count before `InForce`.
     pub begins: bool,
+    /// Answer with your activity.
+    pub report: bool,
+}
+
+/// A client's request of another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// Whose client.
+    pub replica: ReplicaId,
+    /// In which run of its process.
+    pub incarnation: Incarnation,
+    /// Which request.
+    pub id: ForwardId,
+    /// The replica has the answers to all before this.
+    pub answered_below: ForwardId,
 }
 
 /// A message. Those with payload say so; the payload travels beside them.
@@ -79,6 +98,9 @@ pub enum Message {
         record: Option<Record>,
         /// Its history.
         history: History,
+        /// It has been a member without a break since before this run of the last leader ended: it lacks nothing that
+        /// was acknowledged, flushed or not.
+        unbroken: bool,
     },
     /// Not obeyed.
     Refused {
@@ -97,7 +119,7 @@ pub enum Message {
     Led {
         /// The record's.
         epoch: Epoch,
-        /// Where the copy may hold writes that others do not; empty unless the term began.
+        /// Where the copy may hold writes that others do not; empty unless it was asked for.
         activity: RegionSet,
     },
     /// All that had to have adopted the record of this epoch.
@@ -117,6 +139,8 @@ pub enum Message {
         change: Change,
         /// Acknowledge only when durable.
         durable: bool,
+        /// The client's request that it carries out, if that came from another replica.
+        origin: Option<Origin>,
     },
     /// It is done, or failed.
     Written {
@@ -149,6 +173,17 @@ pub enum Message {
         epoch: Epoch,
         /// Which.
         flush: FlushId,
+        /// The differences that an unclean end had left are mended as well.
+        mended: bool,
+    },
+    /// Another replica may lack these regions: know it, should you lead one day.
+    Lacking {
+        /// The leader's latest.
+        epoch: Epoch,
+        /// Who.
+        of: ReplicaId,
+        /// Some of them; at most a bitmap page.
+        regions: RegionSet,
     },
     /// The leader's bytes here, which you may lack. Payload: all of the range.
     Resync {
@@ -208,6 +243,8 @@ pub enum Message {
         id: ForwardId,
         /// All requests before this have been answered: forget them.
         answered_below: ForwardId,
+        /// If it was sent to an earlier leader, or over an earlier link: the epoch of that time.
+        sent_before: Option<Epoch>,
         /// What.
         operation: Operation,
     },

@@ -1,36 +1,403 @@
-//! One node's machine for one volume.
+//! One node's machine for one volume: a follower, a candidate beside it, or the leader.
+//!
+//! ```text
+//!              promoted, resumed            promises               in force
+//! Secondary ─────────────────▶ + Candidate ─────────▶ Primary(begins) ─▶ Primary(serves)
+//!     ▲                             │ refused             │ aborted          │ demoted, overtaken, disk failed
+//!     └─────────────────────────────┴────────────────────┴──────────────────┘
+//! ```
+//! Its one rule: an event is taken, everything that follows from it is done, and only then the next one is taken.
 
+mod explain;
+mod hear;
+
+use crate::base::Base;
+use crate::candidate::{Candidate, Outcome};
 use crate::config::ReplicaConfig;
 use crate::effect::Effect;
-use crate::event::Event;
-use crate::fault::OpenError;
-use crate::id::Time;
-use crate::status::Status;
-use crate::superblock::Stored;
+use crate::event::{Command, Event, Operation};
+use crate::fault::{Fault, OpenError, Refusal};
+use crate::forward::Forward;
+use crate::history::History;
+use crate::id::{CommandId, DataId, Epoch, ReplicaSet, RequestId, Time};
+use crate::journal::Journal;
+use crate::message::Origin;
+use crate::primary::{Beginning, End, Primary, Source};
+use crate::region::{ByteRange, Geometry};
+use crate::secondary::Secondary;
+use crate::superblock::{Stored, Superblock};
+
+#[derive(Debug)]
+enum Role {
+    Secondary(Box<Secondary>),
+    Primary(Box<Primary>),
+}
 
 /// One node's machine for one volume.
 #[derive(Debug)]
 pub struct Replica {
-    config: ReplicaConfig,
+    base: Base,
+    role: Role,
+    candidate: Option<Candidate>,
+    forward: Forward,
+    /// A leader that could not resume tries again then.
+    resume_at: Option<Time>,
+    /// The external coordinator's record says that we led: resume when it does.
+    woken_for: Option<Time>,
 }
 
 impl Replica {
     /// Begins with what was stored. No effects yet: the first `Tick` (due at once) brings them.
-    pub fn open(config: ReplicaConfig, _stored: Stored, _now: Time) -> Result<Replica, OpenError> {
+    pub fn open(config: ReplicaConfig, stored: Stored, now: Time) -> Result<Replica, OpenError> {
         config.check()?;
-        Ok(Replica { config })
+        if let Some(superblock) = &stored.superblock {
+            check_stored(&config, superblock)?;
+        }
+        let journal =
+            Journal::open(config.own, config.geometry, new_superblock(&config), stored, config.names.len());
+        let mut base = Base::new(config, journal, now);
+        let role = Role::Secondary(Box::new(Secondary::new(&mut base)));
+        let led = base.journal.superblock().record.is_some_and(|record| record.leader == Some(base.own()));
+        let resume_at = led.then_some(now);
+        Ok(Replica { base, role, candidate: None, forward: Forward::default(), resume_at, woken_for: None })
     }
 
     /// Takes an event and answers with effects.
-    pub fn step(&mut self, _event: Event, _now: Time, _effects: &mut Vec<Effect>) {}
-
-    /// What it is doing.
-    pub fn status(&self) -> Status {
-        unimplemented!("comes with the roles of {}", self.config.own)
+    pub fn step(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
+        self.base.now = now.max(self.base.now);
+        std::mem::swap(&mut self.base.out, effects);
+        self.take(event);
+        self.settle();
+        self.base.pump_journal();
+        self.wake();
+        self.check();
+        std::mem::swap(&mut self.base.out, effects);
     }
 
-    /// Cause and next step in words, for every state that is not `in sync`; empty if all is well.
-    pub fn explain(&self) -> Vec<String> {
-        Vec::new()
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Submit { request, operation, data } => self.submit(request, operation, data),
+            Event::LocalDone { op, result } => self.local_done(op, result),
+            Event::MetadataDone { op, result } => {
+                self.base.journal.done(op, result);
+                if let Role::Primary(primary) = &mut self.role {
+                    primary.journal_advanced();
+                }
+            }
+            Event::PeerUp { peer, session } => self.peer_up(peer, session),
+            Event::PeerLost { peer, session } => self.peer_lost(peer, session),
+            Event::Received { peer, session, message, data } => self.received(peer, session, message, data),
+            Event::Tick => self.tick(),
+            Event::Decided { epoch, decision } => match &mut self.role {
+                Role::Primary(primary) => primary.decided(epoch, decision, &mut self.base),
+                Role::Secondary(_) => {
+                    let outcome = self
+                        .candidate
+                        .as_mut()
+                        .map(|candidate| candidate.decided(epoch, decision, &mut self.base));
+                    self.conclude(outcome);
+                }
+            },
+            Event::RecordChanged(record) => {
+                if self.base.external.is_none_or(|known| record.epoch > known.epoch) {
+                    self.base.external = Some(record);
+                }
+                if let Role::Primary(primary) = &mut self.role {
+                    primary.record_changed(&record, &self.base);
+                }
+            }
+            Event::Command { command, what } => self.command(command, what),
+        }
     }
+
+    fn submit(&mut self, request: RequestId, operation: Operation, data: Option<DataId>) {
+        if !is_within(operation, self.base.geometry()) {
+            self.base.release(data);
+            return self.base.complete(request, Err(Fault::OutOfRange));
+        }
+        match &mut self.role {
+            Role::Primary(primary) => {
+                let id = self.base.next_forward();
+                let origin = own_origin(&self.base, id);
+                primary.submit(Source::Local { request, id }, Some(origin), operation, data, &mut self.base);
+            }
+            Role::Secondary(_) => self.forward.submit(request, operation, data, &mut self.base),
+        }
+    }
+
+    fn command(&mut self, command: CommandId, what: Command) {
+        let base = &mut self.base;
+        match (what, &mut self.role) {
+            (Command::Promote { .. }, Role::Primary(_)) => base.answer(command, Err(Refusal::AlreadyLeads)),
+            (Command::Promote { force }, Role::Secondary(secondary)) => {
+                if self.candidate.as_ref().is_some_and(|candidate| candidate.is_commanded() || !force) {
+                    return base.answer(command, Err(Refusal::Busy));
+                }
+                if let Some(Refusal::LeaderAlive(leader)) = secondary.refusal_to_promise(force, base) {
+                    return base.answer(command, Err(Refusal::LeaderAlive(leader)));
+                }
+                secondary.unfollow(base);
+                self.candidate = Some(Candidate::commanded(command, force, base));
+            }
+            (Command::Demote, Role::Primary(primary)) => primary.demote(command, base),
+            (Command::Verify { repair }, Role::Primary(primary)) => primary.verify(command, repair, base),
+            (Command::Demote | Command::Verify { .. }, Role::Secondary(_)) => {
+                base.answer(command, Err(Refusal::NotLeader));
+            }
+            (Command::Discard, Role::Primary(_)) => base.answer(command, Err(Refusal::Leads)),
+            (Command::Discard, Role::Secondary(_)) => self.discard(command),
+        }
+    }
+
+    /// This copy yields: it is as new, and will be overwritten by whoever leads.
+    fn discard(&mut self, command: CommandId) {
+        if self.candidate.is_some() {
+            return self.base.answer(command, Err(Refusal::Busy));
+        }
+        if let Role::Secondary(secondary) = &mut self.role {
+            secondary.unfollow(&mut self.base);
+        }
+        self.base.config.blank = false;
+        self.base.journal.edit(|superblock| {
+            superblock.volume = None;
+            superblock.record = None;
+            superblock.in_force = false;
+            superblock.history = History::default();
+            superblock.full = ReplicaSet::EMPTY;
+            superblock.mixed = false;
+        });
+        self.base.answer(command, Ok(()));
+        for peer in self.base.greeted().iter() {
+            if let Some(link) = self.base.link_mut(peer) {
+                link.diverged = None;
+            }
+            let hello = self.base.hello_message(false);
+            self.base.send(peer, hello);
+        }
+    }
+
+    fn tick(&mut self) {
+        match &mut self.role {
+            Role::Primary(primary) => primary.tick(&mut self.base),
+            Role::Secondary(_) => {
+                if self.candidate.is_none() && self.resume_at.is_some_and(|at| at <= self.base.now) {
+                    self.resume_at = None;
+                    self.resume();
+                }
+                self.forward.tick(&mut self.base);
+            }
+        }
+    }
+
+    /// The record says that we lead: begin a term, if nobody else has.
+    fn resume(&mut self) {
+        let named = self.base.record().is_some_and(|record| record.leader == Some(self.base.own()));
+        let follows =
+            matches!(&self.role, Role::Secondary(secondary) if secondary.following(&self.base).is_some());
+        if named && !follows {
+            self.candidate = Some(Candidate::resumed(&mut self.base));
+        }
+    }
+
+    /// Does all that follows from an event.
+    fn settle(&mut self) {
+        if self.base.journal.failed.is_some() {
+            return self.give_up();
+        }
+        loop {
+            match &mut self.role {
+                Role::Primary(primary) => {
+                    primary.advance(&mut self.base);
+                    if primary.end().is_none() {
+                        return;
+                    }
+                    self.end_term();
+                }
+                Role::Secondary(secondary) => {
+                    secondary.advance(&mut self.base);
+                    self.follow_up();
+                    let outcome = self.candidate.as_mut().map(|candidate| candidate.advance(&mut self.base));
+                    if !self.conclude(outcome) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a follower's state means for its clients, and for itself if it was named as the next leader.
+    fn follow_up(&mut self) {
+        let Role::Secondary(secondary) = &mut self.role else { return };
+        if secondary.take_named() && self.candidate.is_none() {
+            secondary.unfollow(&mut self.base);
+            self.candidate = Some(Candidate::resumed(&mut self.base));
+            return;
+        }
+        let leader = secondary.following(&self.base).map(|following| (following.leader, following.session));
+        let epoch = self.base.record().map_or(Epoch(0), |record| record.epoch);
+        if leader.is_some()
+            && let Some(command) = self.candidate.take().and_then(Candidate::cancel)
+        {
+            self.base.answer(command, Err(Refusal::OldEpoch(epoch)));
+        }
+        self.forward.pump(leader, epoch, &mut self.base);
+    }
+
+    /// Whether a candidacy has led to a change of role.
+    fn conclude(&mut self, outcome: Option<Outcome>) -> bool {
+        match outcome {
+            None | Some(Outcome::Pending) => false,
+            Some(Outcome::Over(command, reason)) => {
+                let resumes = command.is_none();
+                if let Some(command) = command {
+                    self.base.answer(command, Err(reason));
+                }
+                self.candidate = None;
+                if resumes {
+                    self.resume_at = Some(self.base.now.after(self.base.config.timing.ping));
+                }
+                false
+            }
+            Some(Outcome::Begin(beginning)) => {
+                self.candidate = None;
+                self.begin_term(*beginning);
+                true
+            }
+        }
+    }
+
+    fn begin_term(&mut self, beginning: Beginning) {
+        let epoch = beginning.record.epoch;
+        let mut primary = Primary::begin(beginning, &mut self.base);
+        self.base.witness.is_member(epoch, true);
+        for (id, pending) in self.forward.take_all() {
+            let source = Source::Local { request: pending.request, id };
+            let origin = own_origin(&self.base, id);
+            let request = (pending.operation, pending.data);
+            match pending.sent_before {
+                Some(epoch) => primary.repeated(source, origin, epoch, request, &mut self.base),
+                None => primary.submit(source, Some(origin), request.0, request.1, &mut self.base),
+            }
+        }
+        let secondary = std::mem::replace(&mut self.role, Role::Primary(Box::new(primary)));
+        if let Role::Secondary(secondary) = secondary {
+            secondary.dissolve(&mut self.base);
+        }
+    }
+
+    fn end_term(&mut self) {
+        let secondary = Role::Secondary(Box::new(Secondary::new(&mut self.base)));
+        let Role::Primary(primary) = std::mem::replace(&mut self.role, secondary) else { return };
+        let (end, returned) = primary.dissolve(&mut self.base);
+        self.base.journal.inherit();
+        self.forward.take_back(returned, self.base.now);
+        if end == End::Aborted {
+            self.resume_at = Some(self.base.now.after(self.base.config.timing.ping));
+        }
+        let hello = self.base.hello_message(false);
+        for peer in self.base.greeted().iter() {
+            self.base.send(peer, hello.clone());
+        }
+    }
+
+    /// Metadata cannot be written: nothing can be promised, so nothing is said any more.
+    fn give_up(&mut self) {
+        if self.base.disk_failed.is_none() {
+            self.base.disk_failed = self.base.journal.failed;
+        }
+        for peer in self.base.peers().iter() {
+            if let Some(fault) = self.base.journal.failed {
+                self.base.hang_up(peer, crate::effect::DisconnectReason::Disk(fault));
+            }
+        }
+        if matches!(self.role, Role::Primary(_)) {
+            self.end_term();
+            self.resume_at = None;
+        }
+    }
+
+    fn wake(&mut self) {
+        let role = match &self.role {
+            Role::Primary(primary) => Some(primary.wake_at(&self.base)),
+            Role::Secondary(_) => self.forward.wake_at(&self.base),
+        };
+        let candidate = self.candidate.as_ref().map(|candidate| candidate.wake_at(&self.base));
+        let at = [role, candidate, self.resume_at].into_iter().flatten().min();
+        let at = at.map(|at| at.max(self.base.now.after(1)));
+        if at != self.woken_for
+            && let Some(at) = at
+        {
+            self.base.out.push(Effect::WakeAt(at));
+        }
+        self.woken_for = at;
+    }
+
+    /// What must hold between events.
+    fn check(&self) {
+        if let Role::Primary(_) = &self.role {
+            assert!(self.candidate.is_none(), "a leader is no candidate");
+        }
+        let superblock = self.base.journal.superblock();
+        if let Some(record) = &superblock.record {
+            assert!(record.epoch <= superblock.promised, "what is adopted is promised");
+            assert!(!record.in_sync.is_empty(), "somebody holds what was acknowledged");
+        }
+    }
+}
+
+fn own_origin(base: &Base, id: crate::id::ForwardId) -> Origin {
+    Origin {
+        replica: base.own(),
+        incarnation: base.config.incarnation,
+        id,
+        answered_below: crate::id::ForwardId(0),
+    }
+}
+
+fn is_within(operation: Operation, geometry: Geometry) -> bool {
+    let fits = |range: ByteRange| {
+        let bytes_max = crate::config::Limits::OPERATION_BYTES_MAX;
+        let end = range.start.checked_add(range.bytes);
+        range.bytes > 0 && range.bytes <= bytes_max && end.is_some_and(|end| end <= geometry.size_bytes)
+    };
+    match operation {
+        Operation::Flush => true,
+        Operation::Read { range } | Operation::Write { range, .. } => fits(range),
+    }
+}
+
+fn new_superblock(config: &ReplicaConfig) -> Superblock {
+    Superblock {
+        node: config.node,
+        replica: config.own,
+        volume: None,
+        size_bytes: config.geometry.size_bytes,
+        region_bytes: config.geometry.region_bytes,
+        promised: Epoch(0),
+        record: None,
+        in_force: false,
+        history: History::default(),
+        full: ReplicaSet::EMPTY,
+        mixed: false,
+    }
+}
+
+fn check_stored(config: &ReplicaConfig, stored: &Superblock) -> Result<(), OpenError> {
+    let geometry = config.geometry;
+    if stored.node != config.node {
+        return Err(OpenError::ForeignNode);
+    }
+    if stored.replica != config.own {
+        return Err(OpenError::OtherReplica { stored: stored.replica, configured: config.own });
+    }
+    if stored.size_bytes != geometry.size_bytes {
+        return Err(OpenError::OtherSize { stored: stored.size_bytes, configured: geometry.size_bytes });
+    }
+    if stored.region_bytes != geometry.region_bytes {
+        return Err(OpenError::OtherRegions {
+            stored: stored.region_bytes,
+            configured: geometry.region_bytes,
+        });
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Its one rule: only `in sync` with every peer in sync sounds like nothing needs doing.
 
-use crate::fault::{DiskFault, Fault};
+use crate::fault::{DiskFault, Fault, Refusal};
 use crate::history::History;
 use crate::id::{Epoch, ReplicaId, ReplicaSet};
 
@@ -67,6 +67,8 @@ pub struct PeerStatus {
     pub lag_bytes: u64,
     /// Its history, if it has diverged.
     pub diverged: Option<History>,
+    /// Why it was last refused, or refused us, if that is how things stand.
+    pub refusal: Option<Refusal>,
 }
 
 /// All of it.
@@ -74,6 +76,8 @@ pub struct PeerStatus {
 pub struct Status {
     /// Who speaks.
     pub own: ReplicaId,
+    /// The names of all replicas.
+    pub names: Vec<String>,
     /// What it does.
     pub role: RoleState,
     /// The leader, if known.
@@ -94,4 +98,103 @@ pub struct Status {
     pub active_extents: usize,
     /// The last fault of the machine's own, if any.
     pub last_fault: Option<Fault>,
+}
+
+impl Status {
+    fn name(&self, replica: ReplicaId) -> &str {
+        self.names.get(replica.index()).map_or("?", String::as_str)
+    }
+
+    fn names_of(&self, set: ReplicaSet) -> String {
+        let names: Vec<&str> = set.iter().map(|replica| self.name(replica)).collect();
+        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// Cause and next step in words, for all that is not as it should be.
+pub(crate) fn explain(status: &Status) -> Vec<String> {
+    let mut lines: Vec<String> = own_state(status).into_iter().collect();
+    lines.extend(status.peers.iter().filter_map(|peer| peer_state(status, peer)));
+    lines
+}
+
+fn own_state(status: &Status) -> Option<String> {
+    let leader = status.leader.map_or("nobody", |leader| status.name(leader));
+    let in_sync = status.names_of(status.in_sync);
+    let text = match status.role {
+        RoleState::Leads | RoleState::InSync => return None,
+        RoleState::New => "this copy is new and belongs to no volume yet. If another node has the data, it is brought \
+             up to date as soon as that one leads and is linked; if none has, `ringsan promote` here begins the volume"
+            .to_owned(),
+        RoleState::Suspended => "writes wait: a lost replica can be left out only when a majority of all replicas, or \
+             the coordinator, agrees. Bring another replica back, or restore the network between them"
+            .to_owned(),
+        RoleState::Begins => "this replica is about to lead and waits for the others to agree; this takes a second or \
+             two. If it stays so, look whether the other nodes run and can be reached"
+            .to_owned(),
+        RoleState::StepsDown => "this replica is giving up the lead and finishes what is under way".to_owned(),
+        RoleState::Joining => format!("this copy lacks writes and receives them from {leader}; nothing needs doing"),
+        RoleState::Consistent => format!(
+            "this copy was in sync at epoch {} (in sync then: {in_sync}; leader: {leader}) and hears of no leader now: \
+             whether it still is, is not known. Bring the leader back; or, if it is gone for good, `ringsan promote` here",
+            status.epoch
+        ),
+        RoleState::Outdated => format!(
+            "this copy is out of date since epoch {} and hears of no leader. In sync are {in_sync}: bring one of them \
+             back, and promote it if none leads",
+            status.history.last_epoch()
+        ),
+        RoleState::Mixed => format!(
+            "a resync into this copy was cut short: it is half of an old, half of a newer state. Bring one of \
+             {in_sync} back; this copy then continues where it stopped"
+        ),
+        RoleState::SplitBrain => "this copy and another hold writes of their own that the other lacks; nothing is \
+             overwritten. Decide which copy is to be kept, and `ringsan discard` the other"
+            .to_owned(),
+        RoleState::Failed(fault) => format!(
+            "the local disk has failed ({fault}): this copy is out. Look at the system's log; replace or mend the \
+             disk, then restart the node: the copy is brought up to date"
+        ),
+    };
+    Some(text)
+}
+
+fn peer_state(status: &Status, peer: &PeerStatus) -> Option<String> {
+    let name = status.name(peer.peer);
+    let leads = matches!(status.role, RoleState::Leads | RoleState::Suspended | RoleState::StepsDown);
+    if let Some(refusal) = &peer.refusal {
+        return Some(format!("{name}: refused: {refusal}"));
+    }
+    match peer.state {
+        PeerState::InSync => None,
+        PeerState::SplitBrain => Some(format!(
+            "{name}: split brain. Our history: {}. Its history: {}. Decide which copy is to be kept, and on the other \
+             node run `ringsan discard`",
+            terms(status, &status.history),
+            peer.diverged.as_ref().map_or_else(String::new, |history| terms(status, history))
+        )),
+        PeerState::Resyncing => Some(format!(
+            "{name}: is being brought up to date: {} bytes left, {} sent; nothing needs doing",
+            peer.resync_bytes, peer.resynced_bytes
+        )),
+        PeerState::Connected if leads => Some(format!(
+            "{name}: linked, and about to be brought up to date; if it stays so, see its own log"
+        )),
+        PeerState::Connected => None,
+        PeerState::Absent if leads => Some(format!(
+            "{name}: not linked; it will lack {} bytes. Look whether the node runs, and whether its address under \
+             [peers] can be reached; it is brought up to date when it comes back",
+            peer.resync_bytes
+        )),
+        PeerState::Absent => Some(format!(
+            "{name}: not linked. Look whether the node runs, and whether its address can be reached"
+        )),
+    }
+}
+
+fn terms(status: &Status, history: &History) -> String {
+    let terms = history.terms().iter();
+    let terms: Vec<String> =
+        terms.map(|term| format!("{} {}..={}", status.name(term.leader), term.first, term.last)).collect();
+    if terms.is_empty() { "none".to_owned() } else { terms.join(", ") }
 }

@@ -1,0 +1,282 @@
+//! How a replica gets to lead without a service that decides: by promises.
+//!
+//! ```text
+//! Settle (a restarted leader waits for the others) ─▶ Promise (own, on disk) ─▶ Ask ─▶ judged ─▶ a term begins
+//! ```
+//! Who may be left out: with `Continue` the last leader must have promised, since it may have gone on alone; with
+//! `Suspend` a majority, since nobody has gone on without one. So two terms never begin from one record unless an
+//! operator forces it.
+//! Its one rule: only a member of the latest in-sync set among all that promised may lead (rule 3).
+
+mod judge;
+
+use crate::base::Base;
+use crate::coordinator::{Coordination, Decision, Record};
+use crate::effect::Effect;
+use crate::fault::Refusal;
+use crate::history::History;
+use crate::id::{CommandId, Epoch, ReplicaId, ReplicaSet, Time};
+use crate::journal::Version;
+use crate::message::Message;
+use crate::primary::Beginning;
+use crate::secondary::leases_count;
+
+/// What has been promised by one replica.
+#[derive(Clone, Debug)]
+struct Promised {
+    by: ReplicaId,
+    record: Option<Record>,
+    history: History,
+    unbroken: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Others may still come.
+    Settle,
+    /// Our own promise is written.
+    Promise(Version),
+    /// The others are asked.
+    Ask,
+    /// The external coordinator is asked.
+    Propose,
+}
+
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// Whose wish. None: a leader has restarted, or was named by its predecessor.
+    command: Option<CommandId>,
+    forced: bool,
+    stage: Stage,
+    epoch: Epoch,
+    asked: ReplicaSet,
+    promised: Vec<Promised>,
+    deadline: Time,
+    ask_again: Time,
+    proposed: Option<Beginning>,
+}
+
+/// How a candidacy stands.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It goes on.
+    Pending,
+    /// A term begins.
+    Begin(Box<Beginning>),
+    /// It is over.
+    Over(Option<CommandId>, Refusal),
+}
+
+impl Candidate {
+    /// An operator's wish.
+    pub(crate) fn commanded(command: CommandId, forced: bool, base: &mut Base) -> Candidate {
+        let mut candidate = Candidate::new(Some(command), forced, base);
+        candidate.promise(base);
+        candidate
+    }
+
+    /// A leader that has restarted: the others have a moment to come.
+    pub(crate) fn resumed(base: &mut Base) -> Candidate {
+        Candidate::new(None, false, base)
+    }
+
+    fn new(command: Option<CommandId>, forced: bool, base: &Base) -> Candidate {
+        Candidate {
+            command,
+            forced,
+            stage: Stage::Settle,
+            epoch: Epoch(0),
+            asked: ReplicaSet::EMPTY,
+            promised: Vec::new(),
+            deadline: base.now.after(base.config.timing.peer_timeout),
+            ask_again: base.now,
+            proposed: None,
+        }
+    }
+
+    pub(crate) fn is_commanded(&self) -> bool {
+        self.command.is_some()
+    }
+
+    pub(crate) fn is_forced(&self) -> bool {
+        self.forced
+    }
+
+    /// Gives up: somebody else is to lead.
+    pub(crate) fn cancel(self) -> Option<CommandId> {
+        self.command
+    }
+
+    /// Promises itself an epoch beyond all that are known.
+    fn promise(&mut self, base: &mut Base) {
+        let superblock = base.journal.superblock();
+        let mut epoch = superblock.promised.max(superblock.record.map_or(Epoch(0), |record| record.epoch));
+        epoch = epoch.max(base.external.map_or(Epoch(0), |record| record.epoch));
+        for peer in base.greeted().iter() {
+            let hello = base.hello(peer).expect("it has greeted");
+            epoch = epoch.max(hello.promised).max(hello.record.map_or(Epoch(0), |record| record.epoch));
+        }
+        self.epoch = epoch.next();
+        let epoch = self.epoch;
+        if base.config.coordination == Coordination::External {
+            // The coordinator's epoch is the coordinator's to give.
+            self.stage = Stage::Promise(base.journal.version());
+        } else {
+            self.stage = Stage::Promise(base.journal.edit(|superblock| superblock.promised = epoch));
+        }
+        self.deadline = base.now.after(base.config.timing.peer_timeout.max(base.config.timing.lease) + 1);
+    }
+
+    /// Goes as far as it can.
+    pub(crate) fn advance(&mut self, base: &mut Base) -> Outcome {
+        if self.stage == Stage::Settle {
+            let members =
+                base.record().map_or(ReplicaSet::EMPTY, |record| record.in_sync).without(base.own());
+            if !base.greeted().covers(members) && base.now < self.deadline {
+                return Outcome::Pending;
+            }
+            self.promise(base);
+        }
+        if let Stage::Promise(version) = self.stage {
+            let lease_out = leases_count(base) && !self.forced && base.now < base.granted_until;
+            if !base.journal.is_durable(version) || lease_out || !base.is_drained() {
+                return Outcome::Pending;
+            }
+            if base.config.coordination == Coordination::External {
+                return self.propose(base);
+            }
+            self.stage = Stage::Ask;
+            self.deadline = base.now.after(base.config.timing.peer_timeout.max(base.config.timing.lease) + 1);
+            self.ask(base);
+        }
+        if self.stage == Stage::Ask {
+            let answered =
+                self.promised.iter().fold(ReplicaSet::EMPTY, |set, promised| set.with(promised.by));
+            if answered.covers(self.asked.union(base.greeted())) || base.now >= self.deadline {
+                return self.judge(base);
+            }
+            if base.now >= self.ask_again {
+                self.ask(base);
+            }
+        }
+        Outcome::Pending
+    }
+
+    fn ask(&mut self, base: &mut Base) {
+        self.ask_again = base.now.after(base.config.timing.ping);
+        for peer in base.greeted().iter() {
+            if !self.promised.iter().any(|promised| promised.by == peer) {
+                self.asked = self.asked.with(peer);
+                base.send(peer, Message::Prepare { epoch: self.epoch, forced: self.forced });
+            }
+        }
+    }
+
+    /// A peer has said who it is: it is asked, too.
+    pub(crate) fn greeted(&mut self) {
+        self.ask_again = Time(0);
+    }
+
+    /// A peer is gone: its promise counts, but it cannot take part.
+    pub(crate) fn lost(&mut self, peer: ReplicaId) {
+        self.asked = self.asked.without(peer);
+        self.promised.retain(|promised| promised.by != peer);
+    }
+
+    /// A peer has promised.
+    pub(crate) fn promised(
+        &mut self,
+        by: ReplicaId,
+        epoch: Epoch,
+        record: Option<Record>,
+        history: History,
+        unbroken: bool,
+    ) {
+        if self.stage == Stage::Ask
+            && epoch == self.epoch
+            && !self.promised.iter().any(|promised| promised.by == by)
+        {
+            self.promised.push(Promised { by, record, history, unbroken });
+        }
+    }
+
+    /// A peer does not.
+    pub(crate) fn refused(&mut self, epoch: Epoch, reason: Refusal, base: &mut Base) -> Outcome {
+        if self.stage != Stage::Ask || epoch != self.epoch {
+            return Outcome::Pending;
+        }
+        match reason {
+            // It runs out: asked again until the deadline.
+            Refusal::LeaseOut if base.now < self.deadline => Outcome::Pending,
+            Refusal::OldEpoch(promised) if promised >= self.epoch && base.now < self.deadline => {
+                // Somebody has been promised more in the past: beyond that.
+                let version =
+                    base.journal.edit(|superblock| superblock.promised = superblock.promised.max(promised));
+                self.promised.clear();
+                self.asked = ReplicaSet::EMPTY;
+                self.epoch = promised.next();
+                let epoch = self.epoch;
+                self.stage =
+                    Stage::Promise(base.journal.edit(|superblock| superblock.promised = epoch).max(version));
+                Outcome::Pending
+            }
+            reason => Outcome::Over(self.command, reason),
+        }
+    }
+
+    fn propose(&mut self, base: &mut Base) -> Outcome {
+        let latest = base.record();
+        let own = base.own();
+        let is_member = latest.is_none_or(|record| record.in_sync.contains(own));
+        if !is_member && !self.forced && !base.sabotaged(crate::config::Sabotage::PromoteStale) {
+            let since = base.journal.history().last_epoch();
+            let in_sync = latest.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
+            return Outcome::Over(self.command, Refusal::NotInSync { since, in_sync });
+        }
+        let expected = latest.map_or(Epoch(0), |record| record.epoch);
+        let in_sync = match latest {
+            Some(record) if is_member => record.in_sync,
+            _ => ReplicaSet::only(own),
+        };
+        let record = Record {
+            epoch: expected.next(),
+            leader: Some(own),
+            incarnation: base.config.incarnation,
+            in_sync,
+        };
+        let mut history = base.journal.history();
+        if let Some(latest) = latest.filter(|_| is_member) {
+            history.extend(&latest);
+        }
+        let is_fresh = latest.is_none() && base.config.blank;
+        let full = if is_member && latest.is_some() || is_fresh { ReplicaSet::EMPTY } else { base.peers() };
+        let beginning =
+            Beginning { record, history, required: ReplicaSet::EMPTY, full, command: self.command };
+        self.proposed = Some(beginning);
+        self.stage = Stage::Propose;
+        base.out.push(Effect::Propose { expected, record });
+        Outcome::Pending
+    }
+
+    /// The external coordinator's answer.
+    pub(crate) fn decided(&mut self, epoch: Epoch, decision: Decision, base: &mut Base) -> Outcome {
+        let Some(beginning) = self.proposed.take_if(|beginning| beginning.record.epoch == epoch) else {
+            return Outcome::Pending;
+        };
+        match decision {
+            Decision::Accepted => Outcome::Begin(Box::new(beginning)),
+            Decision::Superseded(record) if record == beginning.record => Outcome::Begin(Box::new(beginning)),
+            Decision::Superseded(record) => {
+                base.external = Some(record);
+                Outcome::Over(self.command, Refusal::Coordinator)
+            }
+            Decision::Unavailable => Outcome::Over(self.command, Refusal::Coordinator),
+        }
+    }
+
+    pub(crate) fn wake_at(&self, base: &Base) -> Time {
+        let lease = if base.granted_until > base.now { base.granted_until } else { self.deadline };
+        let again = if self.stage == Stage::Ask { self.ask_again } else { self.deadline };
+        self.deadline.min(lease).min(again).max(base.now.after(1))
+    }
+}

@@ -1,0 +1,167 @@
+//! Whether those who have promised are enough, and what the term begins with.
+//!
+//! Its one rule: where this may lose an acknowledged write, it is refused with the reason, unless it is forced.
+
+use super::{Candidate, Outcome, Promised};
+use crate::base::Base;
+use crate::config::{OnPeerLoss, Sabotage};
+use crate::coordinator::Record;
+use crate::fault::Refusal;
+use crate::history::{Comparison, History};
+use crate::id::{ReplicaId, ReplicaSet};
+use crate::primary::Beginning;
+
+/// What is known once everybody has answered who will.
+struct Known {
+    /// The latest record of all that count.
+    latest: Option<Record>,
+    /// Promised, and of our line of history, ourselves included.
+    with_us: ReplicaSet,
+    /// Of those, the ones that have never been part of a volume.
+    new: ReplicaSet,
+    /// The longest history of our line.
+    history: History,
+    diverged: Option<ReplicaId>,
+    /// Has all that was acknowledged, flushed or not.
+    unbroken: Option<ReplicaId>,
+}
+
+impl Candidate {
+    pub(super) fn judge(&mut self, base: &mut Base) -> Outcome {
+        let known = survey(&self.promised, base);
+        let result = match known.latest {
+            None => self.first_ever(&known, base),
+            Some(latest) if self.forced => Ok(self.forcibly(latest, &known, base)),
+            Some(latest) => self.rightly(latest, &known, base),
+        };
+        match result {
+            Ok(beginning) => Outcome::Begin(Box::new(beginning)),
+            Err(reason) => Outcome::Over(self.command, reason),
+        }
+    }
+
+    /// Whether our last run ended uncleanly, so that our disk may have forgotten what others still have.
+    pub(super) fn may_lack_unflushed(&self, base: &Base) -> bool {
+        self.command.is_none() && !base.config.cache_kept && base.journal.unclean
+    }
+
+    fn record(&self, in_sync: ReplicaSet, base: &Base) -> Record {
+        let (epoch, incarnation) = (self.epoch, base.config.incarnation);
+        Record { epoch, leader: Some(base.own()), incarnation, in_sync }
+    }
+
+    /// Nobody has ever led: this copy is the volume.
+    fn first_ever(&self, known: &Known, base: &Base) -> Result<Beginning, Refusal> {
+        let unreachable = base.config.all().minus(known.with_us);
+        if !unreachable.is_empty() && !self.forced {
+            return Err(Refusal::NewAndAlone { unreachable });
+        }
+        let record = self.record(ReplicaSet::only(base.own()), base);
+        let full = if base.config.blank { ReplicaSet::EMPTY } else { base.peers() };
+        let required = ReplicaSet::EMPTY;
+        Ok(Beginning { record, history: History::default(), required, full, command: self.command })
+    }
+
+    fn rightly(&self, latest: Record, known: &Known, base: &Base) -> Result<Beginning, Refusal> {
+        let own = base.own();
+        let superblock = base.journal.superblock();
+        if let Some(peer) = known.diverged.filter(|_| self.command.is_some()) {
+            return Err(Refusal::SplitBrain(peer));
+        }
+        let stale = base.sabotaged(Sabotage::PromoteStale);
+        if superblock.mixed && !stale {
+            return Err(Refusal::Mixed);
+        }
+        if !latest.in_sync.contains(own) && !stale {
+            let since = base.journal.history().last_epoch();
+            return Err(Refusal::NotInSync { since, in_sync: latest.in_sync });
+        }
+        if !stale {
+            enough(&latest, known, base)?;
+        }
+        let mut history = known.history.clone();
+        history.extend(&latest);
+        let record = self.record(latest.in_sync.minus(latest.in_sync.minus(known.with_us)).with(own), base);
+        let required = known.with_us.minus(known.new).without(own);
+        let mut record = record;
+        if let Some(successor) = known.unbroken.filter(|_| self.may_lack_unflushed(base)) {
+            record.leader = Some(successor);
+            record.in_sync = record.in_sync.without(own);
+        }
+        Ok(Beginning { record, history, required, full: ReplicaSet::EMPTY, command: self.command })
+    }
+
+    /// An operator takes the loss: of our own copy only what it surely holds is claimed.
+    fn forcibly(&self, latest: Record, known: &Known, base: &Base) -> Beginning {
+        let own = base.own();
+        let superblock = base.journal.superblock();
+        let mut history = base.journal.history();
+        let own_latest = superblock.record.filter(|record| record.in_sync.contains(own));
+        let is_member = latest.in_sync.contains(own) && own_latest == Some(latest) && !superblock.mixed;
+        if is_member {
+            history.extend(&latest);
+        }
+        let others = if is_member {
+            latest.in_sync.minus(latest.in_sync.minus(known.with_us))
+        } else {
+            ReplicaSet::EMPTY
+        };
+        let full = if is_member { ReplicaSet::EMPTY } else { base.peers() };
+        let record = self.record(others.with(own), base);
+        Beginning { record, history, required: ReplicaSet::EMPTY, full, command: self.command }
+    }
+}
+
+/// Whether nobody who has not promised can have gone on from this record.
+fn enough(latest: &Record, known: &Known, base: &Base) -> Result<(), Refusal> {
+    let replicas = base.config.names.len();
+    let reachable = known.with_us.minus(known.new).count();
+    let is_majority = base.config.is_majority(reachable);
+    if base.config.on_peer_loss == OnPeerLoss::Suspend {
+        return if is_majority { Ok(()) } else { Err(Refusal::NoMajority { reachable, replicas }) };
+    }
+    let needed = match latest.leader {
+        Some(leader) => ReplicaSet::only(leader),
+        None if is_majority => ReplicaSet::EMPTY,
+        None => latest.in_sync,
+    };
+    let unreachable = needed.minus(known.with_us);
+    if unreachable.is_empty() { Ok(()) } else { Err(Refusal::MayHaveGoneOn { unreachable }) }
+}
+
+/// Puts together what all have said.
+fn survey(promised: &[Promised], base: &Base) -> Known {
+    let own = base.own();
+    let history = base.journal.history();
+    let latest = base.journal.superblock().record;
+    let mut known = Known {
+        latest,
+        with_us: ReplicaSet::only(own),
+        new: ReplicaSet::EMPTY,
+        history,
+        diverged: None,
+        unbroken: None,
+    };
+    for Promised { by, record, history, unbroken } in promised {
+        match known.history.compare(history) {
+            Comparison::Diverged => {
+                known.diverged = Some(*by);
+                continue;
+            }
+            Comparison::Behind => known.history = history.clone(),
+            Comparison::Same | Comparison::Ahead => {}
+        }
+        known.with_us = known.with_us.with(*by);
+        match record {
+            None => known.new = known.new.with(*by),
+            Some(record) if known.latest.is_none_or(|latest| record.epoch > latest.epoch) => {
+                known.latest = Some(*record);
+            }
+            Some(_) => {}
+        }
+        if *unbroken && *record == latest && latest.is_some_and(|latest| latest.in_sync.contains(*by)) {
+            known.unbroken = Some(*by);
+        }
+    }
+    known
+}

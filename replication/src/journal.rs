@@ -1,0 +1,336 @@
+//! What a replica writes down: superblock, activity log, bitmaps; and what it knows of who may lack what.
+//!
+//! ```text
+//! a change of bytes ─▶ unconfirmed(each member) ─ flush ─▶ gone
+//!                   └▶ dirty(each absentee)     ─ resync ─▶ unconfirmed ─ flush ─▶ gone
+//! on disk:  dirty and unconfirmed of an absentee ⊆ its bitmap ∪ the activity log      (at every moment)
+//! ```
+//! Its one rule: an extent's mark is dropped only when nobody needs it: every member has confirmed the extent
+//! durable, and what absentees lack of it is in their bitmaps on disk.
+
+mod activity;
+mod lack;
+
+pub(crate) use activity::Mark;
+pub(crate) use lack::Lack;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::activity::Activity;
+use crate::effect::Effect;
+use crate::fault::DiskFault;
+use crate::history::History;
+use crate::id::{OpId, ReplicaId, ReplicaSet};
+use crate::region::{ByteRange, Geometry, RegionSet};
+use crate::superblock::{BitmapPage, MetadataRecord, Stored, Superblock};
+
+/// So many pages of bitmaps are written at once.
+const PAGES_WRITING_MAX: usize = 4;
+
+/// A state of the superblock: durable once `Journal::is_durable` says so.
+pub(crate) type Version = u64;
+
+#[derive(Clone, Copy, Debug)]
+enum Writing {
+    Superblock(Version),
+    Activity(Version),
+    Page(ReplicaId, u32),
+}
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    own: ReplicaId,
+    geometry: Geometry,
+    superblock: Superblock,
+    version: Version,
+    durable: Version,
+    pub(crate) activity: Activity,
+    /// What each replica may lack, by number. Our own has only `unconfirmed`.
+    lacks: Vec<Lack>,
+    /// Where our copy may differ from others' since an earlier term, ours or another's.
+    pub(crate) inherited: RegionSet,
+    writing: BTreeMap<OpId, Writing>,
+    pub(crate) failed: Option<DiskFault>,
+    /// The last run ended with marks in the activity log.
+    pub(crate) unclean: bool,
+}
+
+impl Journal {
+    pub(crate) fn open(
+        own: ReplicaId,
+        geometry: Geometry,
+        new: Superblock,
+        stored: Stored,
+        replicas: usize,
+    ) -> Journal {
+        let is_new = stored.superblock.is_none();
+        let superblock = stored.superblock.unwrap_or(new);
+        let inherited: RegionSet = stored
+            .activity
+            .iter()
+            .filter(|&&extent| extent < geometry.extents())
+            .map(|&extent| (extent, geometry.extent_mask(extent)))
+            .collect();
+        let mut bitmaps = stored.bitmaps;
+        bitmaps.resize(replicas, RegionSet::new());
+        let mut lacks = Vec::new();
+        for (index, mut dirty) in bitmaps.into_iter().enumerate() {
+            let replica = ReplicaId(index as u8);
+            if superblock.full.contains(replica) {
+                dirty = RegionSet::full(&geometry);
+            }
+            let mut lack = Lack::new(dirty);
+            if replica != own {
+                lack.add_dirty(&inherited);
+            }
+            lacks.push(lack);
+        }
+        Journal {
+            own,
+            geometry,
+            superblock,
+            version: u64::from(is_new),
+            durable: 0,
+            activity: Activity::open(&stored.activity),
+            lacks,
+            inherited,
+            writing: BTreeMap::new(),
+            failed: None,
+            unclean: !stored.activity.is_empty(),
+        }
+    }
+
+    pub(crate) fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Changes the superblock; the version is the state after it.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Superblock)) -> Version {
+        let before = self.superblock.clone();
+        change(&mut self.superblock);
+        assert!(self.superblock.promised >= before.promised, "a promise is never taken back");
+        if self.superblock != before {
+            self.version += 1;
+        }
+        self.version
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn is_durable(&self, version: Version) -> bool {
+        self.durable >= version
+    }
+
+    /// Whose writes our copy must be taken to hold.
+    pub(crate) fn history(&self) -> History {
+        let mut history = self.superblock.history.clone();
+        if let Some(record) = &self.superblock.record
+            && self.superblock.in_force
+            && record.in_sync.contains(self.own)
+        {
+            history.extend(record);
+        }
+        history
+    }
+
+    pub(crate) fn lack(&self, replica: ReplicaId) -> &Lack {
+        &self.lacks[replica.index()]
+    }
+
+    pub(crate) fn lack_mut(&mut self, replica: ReplicaId) -> &mut Lack {
+        &mut self.lacks[replica.index()]
+    }
+
+    /// Bytes here are about to change on `holders`: unconfirmed there, lacking elsewhere.
+    #[inline]
+    pub(crate) fn note_change(&mut self, range: ByteRange, holders: ReplicaSet) {
+        let geometry = self.geometry;
+        for (index, lack) in self.lacks.iter_mut().enumerate() {
+            if holders.contains(ReplicaId(index as u8)) {
+                lack.unconfirmed.insert(&geometry, range);
+            } else {
+                lack.insert_dirty(&geometry, range);
+            }
+        }
+    }
+
+    /// Where our copy may hold what others do not, or others what ours does not.
+    pub(crate) fn activity_report(&self) -> RegionSet {
+        let mut report = self.inherited.clone();
+        for lack in &self.lacks {
+            lack.unconfirmed.add_to(&mut report);
+        }
+        report
+    }
+
+    /// What is not confirmed now belongs to an earlier term, whoever leads the next.
+    pub(crate) fn inherit(&mut self) {
+        let own = self.own;
+        for (index, lack) in self.lacks.iter_mut().enumerate() {
+            lack.unconfirmed.add_to(&mut self.inherited);
+            if ReplicaId(index as u8) == own {
+                lack.unconfirmed.clear();
+            } else {
+                lack.forget_confirmation();
+            }
+        }
+    }
+
+    /// A replica is no longer a member: what it never confirmed, it may lack.
+    pub(crate) fn leaves(&mut self, replica: ReplicaId) {
+        let inherited = &self.inherited;
+        let lack = &mut self.lacks[replica.index()];
+        lack.forget_confirmation();
+        lack.add_dirty(inherited);
+    }
+
+    /// A replica has all: nothing that was noted of it counts any more.
+    pub(crate) fn joins(&mut self, replica: ReplicaId) {
+        self.lacks[replica.index()].clear_dirty();
+    }
+
+    /// Wants the extents of a range marked.
+    #[inline]
+    pub(crate) fn mark(&mut self, range: ByteRange, limit: usize, members: ReplicaSet) -> Mark {
+        let (first, last) = self.geometry.regions_of(range);
+        let extents = (first / 64) as u32..=(last / 64) as u32;
+        if let Some(mark) = self.activity.touch(extents.clone()) {
+            return mark;
+        }
+        let missing = self.activity.missing(extents.clone());
+        let limit = limit.max(extents.clone().count());
+        let excess = (self.activity.count() + missing).saturating_sub(limit);
+        if excess > 0 && !self.evict(excess.max(limit / 16), excess, &extents, members) {
+            return Mark::Full;
+        }
+        self.activity.add(extents)
+    }
+
+    /// Drops marks that nobody needs, least used first: up to `wanted`; whether at least `needed`.
+    fn evict(
+        &mut self,
+        wanted: usize,
+        needed: usize,
+        keep: &std::ops::RangeInclusive<u32>,
+        members: ReplicaSet,
+    ) -> bool {
+        let mut evicted = 0;
+        for extent in self.activity.least_used() {
+            if evicted == wanted {
+                break;
+            }
+            if !keep.contains(&extent) && self.is_clean(extent, members) {
+                self.activity.drop_mark(extent);
+                evicted += 1;
+            }
+        }
+        evicted >= needed
+    }
+
+    /// Drops every mark that nobody needs.
+    pub(crate) fn drop_clean(&mut self, members: ReplicaSet) {
+        for extent in self.activity.least_used() {
+            if self.is_clean(extent, members) {
+                self.activity.drop_mark(extent);
+            }
+        }
+    }
+
+    /// Whether nobody needs the extent's mark. Pages that stand in the way will be written.
+    fn is_clean(&mut self, extent: u32, members: ReplicaSet) -> bool {
+        if self.inherited.mask(extent) != 0 {
+            return false;
+        }
+        let page = extent / BitmapPage::PAGE_EXTENTS;
+        let mut clean = true;
+        for (index, lack) in self.lacks.iter_mut().enumerate() {
+            let replica = ReplicaId(index as u8);
+            let is_member = members.contains(replica) || replica == self.own;
+            clean &= lack.unconfirmed.mask(extent) == 0;
+            clean &= is_member || self.superblock.full.contains(replica) || lack.is_saved(page);
+        }
+        clean
+    }
+
+    /// Wants all bitmaps of absentees on disk.
+    pub(crate) fn save_bitmaps(&mut self) {
+        for lack in &mut self.lacks {
+            lack.want_saved();
+        }
+    }
+
+    /// Whether the bitmaps of these are on disk as they are.
+    pub(crate) fn are_saved(&self, replicas: ReplicaSet) -> bool {
+        replicas
+            .iter()
+            .all(|replica| self.superblock.full.contains(replica) || self.lack(replica).all_saved())
+    }
+
+    /// Starts what is due, one write of each kind at a time.
+    pub(crate) fn pump(&mut self, next_op: &mut u64, out: &mut Vec<Effect>) {
+        if self.failed.is_some() {
+            return;
+        }
+        let (mut superblock, mut activity, mut pages) = (false, false, BTreeSet::new());
+        for writing in self.writing.values() {
+            match writing {
+                Writing::Superblock(_) => superblock = true,
+                Writing::Activity(_) => activity = true,
+                Writing::Page(of, page) => {
+                    pages.insert((*of, *page));
+                }
+            }
+        }
+        if !superblock && self.durable < self.version {
+            let record = MetadataRecord::Superblock(self.superblock.clone());
+            self.start(Writing::Superblock(self.version), record, next_op, out);
+        }
+        if !activity && let Some((version, extents)) = self.activity.to_write() {
+            self.start(Writing::Activity(version), MetadataRecord::Activity(extents), next_op, out);
+        }
+        self.pump_pages(&mut pages, next_op, out);
+    }
+
+    fn pump_pages(
+        &mut self,
+        writing: &mut BTreeSet<(ReplicaId, u32)>,
+        next_op: &mut u64,
+        out: &mut Vec<Effect>,
+    ) {
+        for index in 0..self.lacks.len() {
+            let of = ReplicaId(index as u8);
+            while writing.len() < PAGES_WRITING_MAX {
+                let Some(page) = self.lacks[index].next_page(|page| writing.contains(&(of, page))) else {
+                    break;
+                };
+                let words = self.lacks[index].page_words(page);
+                writing.insert((of, page));
+                let record = MetadataRecord::Bitmap(BitmapPage { of, page, words });
+                self.start(Writing::Page(of, page), record, next_op, out);
+            }
+        }
+    }
+
+    fn start(&mut self, writing: Writing, record: MetadataRecord, next_op: &mut u64, out: &mut Vec<Effect>) {
+        *next_op += 1;
+        let op = OpId(*next_op);
+        self.writing.insert(op, writing);
+        out.push(Effect::WriteMetadata { op, record });
+    }
+
+    /// A write has ended.
+    pub(crate) fn done(&mut self, op: OpId, result: Result<(), DiskFault>) {
+        let writing = self.writing.remove(&op).expect("a metadata write ends once");
+        if let Err(fault) = result {
+            self.failed = Some(fault);
+            return;
+        }
+        match writing {
+            Writing::Superblock(version) => self.durable = version,
+            Writing::Activity(version) => self.activity.written(version),
+            Writing::Page(of, page) => self.lacks[of.index()].page_written(page),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! A peer as its leader sees it: from its greeting to its place in the in-sync set.
+//!
+//! ```text
+//! (hello) ─▶ Preparing ─▶ Adopting ─▶ Resyncing ─▶ Settling ─▶ Member ─▶ (lost: gone at once, out by rule 6)
+//! ```
+//! Its one rule: a peer whose link is lost begins anew; nothing of the old link counts.
+
+use std::collections::BTreeSet;
+
+use super::job::{Kind, Stage};
+use super::{Primary, Source};
+use crate::base::Base;
+use crate::config::Sabotage;
+use crate::effect::{DisconnectReason, Notice};
+use crate::event::Operation;
+use crate::fault::{Fault, Refusal};
+use crate::history::Comparison;
+use crate::id::{DataId, Epoch, FlushId, ForwardId, ReplicaId, ReplicaSet, Seq, Time};
+use crate::journal::Version;
+use crate::message::{Hello, Lead, Message, Origin};
+use crate::region::RegionSet;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// We write down that it lacks everything, before it hears of us.
+    Preparing(Version),
+    /// It has been told the record, and has not adopted it yet. Writes go to it.
+    Adopting,
+    /// It receives what it lacks.
+    Resyncing,
+    /// It has received everything; it makes it durable by this flush (None: not begun). Clients wait for it already.
+    Settling(Option<FlushId>),
+    /// It is in the latest record's in-sync set.
+    Member,
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) phase: Phase,
+    /// The latest epoch that it has adopted over this link.
+    pub(super) led: Epoch,
+    /// Since when it owes us the adoption of the latest record.
+    pub(super) asked_at: Time,
+    /// Bytes of writes it has not acknowledged.
+    pub(super) bytes_in_flight: u64,
+    /// Resyncs under way.
+    pub(super) resyncs: BTreeSet<Seq>,
+    /// Where the search for the next region goes on.
+    pub(super) cursor: u64,
+    pub(super) resynced_bytes: u64,
+    /// All that it has received is durable.
+    pub(super) settled: bool,
+}
+
+impl Peer {
+    pub(super) fn new(phase: Phase, now: Time) -> Peer {
+        Peer {
+            phase,
+            led: Epoch(0),
+            asked_at: now,
+            bytes_in_flight: 0,
+            resyncs: BTreeSet::new(),
+            cursor: 0,
+            resynced_bytes: 0,
+            settled: false,
+        }
+    }
+
+    pub(super) fn receives_writes(&self) -> bool {
+        !matches!(self.phase, Phase::Preparing(_))
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self, bytes: u64, bytes_max: u64) -> bool {
+        self.bytes_in_flight == 0 || self.bytes_in_flight + bytes <= bytes_max
+    }
+}
+
+impl Primary {
+    /// Members by the latest record that are linked.
+    pub(super) fn members_linked(&self) -> ReplicaSet {
+        let mut set = ReplicaSet::EMPTY;
+        for (index, peer) in self.peers.iter().enumerate() {
+            if peer.as_ref().is_some_and(|peer| peer.phase == Phase::Member) {
+                set = set.with(ReplicaId(index as u8));
+            }
+        }
+        set
+    }
+
+    /// A peer has said who it is (or says so anew).
+    pub(crate) fn greeted(&mut self, peer: ReplicaId, base: &mut Base) {
+        if self.members.in_force().is_none() || self.end.is_some() {
+            // Nobody joins before the term is in force; those who must agree to it have been asked.
+            return;
+        }
+        if self.peers[peer.index()].is_some() || self.members.must_hold().contains(peer) {
+            // A member that was lost joins anew when its removal is in force.
+            return;
+        }
+        let Some(hello) = base.hello(peer).cloned() else { return };
+        let latest = *self.members.record();
+        if hello.record.is_some_and(|record| record.epoch > latest.epoch && record.leader != Some(base.own()))
+        {
+            // Somebody has taken over; unless it was forced, our data is there.
+            let own = self.members.history();
+            if own.compare(&hello.history) != Comparison::Diverged {
+                self.end = Some(super::End::Follow);
+                return;
+            }
+        }
+        if hello.promised > latest.epoch {
+            // It obeys only what is later than what it has promised to somebody who did not get to lead.
+            self.members.outbid = self.members.outbid.max(hello.promised);
+            return;
+        }
+        let own = self.members.history();
+        match own.compare(&hello.history) {
+            Comparison::Same | Comparison::Ahead => self.admit(peer, &hello, base),
+            Comparison::Behind => self.end = Some(super::End::Follow),
+            Comparison::Diverged if base.sabotaged(Sabotage::OverwriteDiverged) => {
+                self.admit(peer, &hello, base)
+            }
+            Comparison::Diverged => self.diverged(peer, &hello, base),
+        }
+    }
+
+    fn diverged(&mut self, peer: ReplicaId, hello: &Hello, base: &mut Base) {
+        let own = self.members.history().clone();
+        let Some(link) = base.link_mut(peer) else { return };
+        if link.diverged.replace(hello.history.clone()).as_ref() != Some(&hello.history) {
+            base.notice(Notice::SplitBrain { peer, own, its: hello.history.clone() });
+        }
+        base.refuse(peer, self.members.record().epoch, Refusal::SplitBrain(base.own()));
+    }
+
+    /// Lets a peer in that is behind: first it is told so.
+    fn admit(&mut self, peer: ReplicaId, hello: &Hello, base: &mut Base) {
+        if let Some(link) = base.link_mut(peer) {
+            link.diverged = None;
+        }
+        let is_new = hello.volume.is_none();
+        let goes_on = hello.record.is_some_and(|record| record.leader == Some(base.own()));
+        let mut version = 0;
+        if !hello.blank && (is_new || hello.history.is_empty() && !goes_on) {
+            let geometry = base.geometry();
+            base.journal.lack_mut(peer).add_dirty(&RegionSet::full(&geometry));
+            version = base.journal.edit(|superblock| superblock.full = superblock.full.with(peer));
+        }
+        let phase = Phase::Preparing(version);
+        self.peers[peer.index()] = Some(Peer::new(phase, base.now));
+        self.advance_preparing(peer, base);
+    }
+
+    /// Goes on with a peer whose lack is written down.
+    pub(super) fn advance_preparing(&mut self, peer: ReplicaId, base: &mut Base) {
+        let Some(Peer { phase: Phase::Preparing(version), .. }) = &self.peers[peer.index()] else { return };
+        if !base.journal.is_durable(*version) {
+            return;
+        }
+        let state = self.peers[peer.index()].as_mut().expect("it is there");
+        state.phase = Phase::Adopting;
+        self.lead(peer, true, base);
+    }
+
+    /// Tells a peer the latest record.
+    pub(super) fn lead(&mut self, peer: ReplicaId, report: bool, base: &mut Base) {
+        let lead = Lead {
+            volume: base.journal.superblock().volume.expect("a leader's volume has its UUID"),
+            record: *self.members.record(),
+            history: self.members.history_before().clone(),
+            term: self.members.term(),
+            begins: self.members.begins(),
+            report,
+        };
+        if let Some(state) = &mut self.peers[peer.index()] {
+            state.asked_at = base.now;
+        }
+        base.send(peer, Message::Lead(Box::new(lead)));
+    }
+
+    /// A peer has adopted a record.
+    pub(crate) fn led(&mut self, peer: ReplicaId, epoch: Epoch, activity: &RegionSet, base: &mut Base) {
+        let Some(state) = &mut self.peers[peer.index()] else { return };
+        state.led = state.led.max(epoch);
+        let ignore = base.sabotaged(Sabotage::IgnorePeersActivity);
+        // Since it told us first in this term, it has written nothing but what we have sent.
+        let latest = base.hello(peer).and_then(|hello| hello.record);
+        let ours = latest.is_some_and(|record| {
+            record.leader == Some(base.own()) && record.incarnation == base.config.incarnation
+        });
+        let knows_all = ours && self.reported.contains(peer);
+        match state.phase {
+            Phase::Adopting => {
+                state.phase = Phase::Resyncing;
+                if !ignore && !knows_all {
+                    base.journal.lack_mut(peer).add_dirty(activity);
+                }
+                self.reported = self.reported.with(peer);
+                let bytes = base.journal.lack(peer).dirty().count() * base.geometry().region_bytes;
+                base.notice(Notice::Resyncs { peer, bytes });
+            }
+            Phase::Member if self.members.begins() && !ignore => {
+                base.journal.inherited.union(activity);
+                self.reported = self.reported.with(peer);
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer does not obey.
+    pub(crate) fn refused(
+        &mut self,
+        peer: ReplicaId,
+        epoch: Epoch,
+        promised: Epoch,
+        latest: Epoch,
+        reason: Refusal,
+        base: &mut Base,
+    ) {
+        if self.peers[peer.index()].is_none() || epoch < self.members.term() {
+            return;
+        }
+        if latest > self.members.record().epoch && !matches!(reason, Refusal::SplitBrain(_)) {
+            // It has adopted somebody's later record.
+            self.end = Some(super::End::Follow);
+            return;
+        }
+        if !self.members.begins() {
+            self.members.outbid = self.members.outbid.max(promised);
+        }
+        base.refusals[peer.index()] = Some(reason.clone());
+        base.notice(Notice::PeerRefused { peer, reason: reason.clone() });
+        self.drop_peer(peer, DisconnectReason::Refused(reason), base);
+    }
+
+    /// Ends the link to a peer, and its part in this term.
+    pub(super) fn drop_peer(&mut self, peer: ReplicaId, reason: DisconnectReason, base: &mut Base) {
+        base.hang_up(peer, reason);
+        self.lost(peer, base);
+    }
+
+    /// The link to a peer is gone: what it has not confirmed it may lack; if it is a member, it must go (rule 6).
+    pub(crate) fn lost(&mut self, peer: ReplicaId, base: &mut Base) {
+        let Some(state) = self.peers[peer.index()].take() else { return };
+        if base.sabotaged(Sabotage::ForgetUnconfirmed) {
+            base.journal.lack_mut(peer).unconfirmed.clear();
+        }
+        base.journal.leaves(peer);
+        self.lease.forget(peer);
+        for seq in state.resyncs {
+            let job = self.end_job(seq, base);
+            base.release(job.data());
+        }
+        self.verify_lost(peer, base);
+        if matches!(state.phase, Phase::Member) {
+            let bytes = base.journal.lack(peer).dirty().count() * base.geometry().region_bytes;
+            base.notice(Notice::Left { peer, bytes });
+        }
+        self.members_lost(peer, base);
+        self.retry = true;
+        self.finish_writes(base);
+        self.rounds_changed(base);
+    }
+
+    /// Looks for peers that have been silent, or owe an answer, for too long.
+    pub(crate) fn tick(&mut self, base: &mut Base) {
+        let timing = base.config.timing;
+        for peer in base.peers().iter() {
+            let Some(state) = &self.peers[peer.index()] else { continue };
+            let heard = base.link(peer).map_or(base.now, |link| link.heard);
+            let silent = base.now.since(heard) > timing.peer_timeout;
+            let owes = state.led < self.members.record().epoch
+                && !matches!(state.phase, Phase::Preparing(_))
+                && self.members.is_spreading()
+                && base.now.since(state.asked_at) > timing.flush_timeout;
+            if silent || owes || self.is_late(peer, base) {
+                let reason = DisconnectReason::Silent(timing.peer_timeout / 1_000_000);
+                self.drop_peer(peer, reason, base);
+            }
+        }
+        self.ping(base);
+        self.tick_members(base);
+        self.tick_rounds(base);
+    }
+
+    /// Whether a peer holds up something for longer than we wait.
+    fn is_late(&self, peer: ReplicaId, base: &Base) -> bool {
+        let timing = base.config.timing;
+        let late = |job: &super::Job| {
+            job.stage == Stage::Running
+                && base.now.since(job.since) > timing.peer_timeout
+                && (job.sent.contains(peer) && !job.acked.contains(peer))
+        };
+        // Jobs are in the order of their asking; beyond those that are old enough there is none.
+        self.jobs.values().any(late) || self.rounds.is_late(peer, base)
+    }
+
+    fn ping(&mut self, base: &mut Base) {
+        if base.now < self.next_ping {
+            return;
+        }
+        self.next_ping = base.now.after(base.config.timing.ping);
+        self.pings += 1;
+        self.lease.asked(self.pings, base.now);
+        let message = Message::Ping { epoch: self.members.record().epoch, number: self.pings };
+        for peer in base.peers().iter() {
+            if self.peers[peer.index()].as_ref().is_some_and(Peer::receives_writes) {
+                base.send(peer, message.clone());
+            }
+        }
+    }
+
+    /// A peer is there, and may have granted a lease.
+    pub(crate) fn pong(&mut self, peer: ReplicaId, number: u64, granted: bool, base: &Base) {
+        if granted && self.peers[peer.index()].is_some() {
+            self.lease.granted(peer, number, base);
+            self.retry |= !self.stalled.is_empty();
+        }
+    }
+
+    /// A peer's client asks something.
+    pub(crate) fn forwarded(
+        &mut self,
+        peer: ReplicaId,
+        id: ForwardId,
+        answered_below: ForwardId,
+        sent_before: Option<Epoch>,
+        request: (Operation, Option<DataId>),
+        base: &mut Base,
+    ) {
+        let (operation, data) = request;
+        let Some(incarnation) = base.hello(peer).map(|hello| hello.incarnation) else {
+            return base.release(data);
+        };
+        let origin = Origin { replica: peer, incarnation, id, answered_below };
+        self.answered
+            .retain(|&(of, run, id), _| of != peer || run == incarnation.0 && id >= answered_below.0);
+        let source = Source::Forwarded { peer, incarnation, id };
+        if !self.serves() {
+            base.release(data);
+            return base.send(peer, Message::NotLeading { id });
+        }
+        if let (Operation::Write { .. }, Some(&result)) =
+            (operation, self.answered.get(&(peer, incarnation.0, id.0)))
+        {
+            base.release(data);
+            return base.send(peer, Message::Forwarded { id, result });
+        }
+        if self.is_under_way(source) {
+            return base.release(data);
+        }
+        let is_write = matches!(operation, Operation::Write { .. });
+        if let Some(epoch) = sent_before.filter(|&epoch| is_write && epoch < self.members.term()) {
+            return self.repeated(source, origin, epoch, request, base);
+        }
+        self.submit(source, Some(origin), operation, data, base);
+    }
+
+    /// A write that was sent to an earlier leader: whether its bytes are here decides, if we can know that.
+    pub(crate) fn repeated(
+        &mut self,
+        source: Source,
+        origin: Origin,
+        epoch: Epoch,
+        (operation, data): (Operation, Option<DataId>),
+        base: &mut Base,
+    ) {
+        let Operation::Write { range, change, durable } = operation else { unreachable!("a repeated write") };
+        match base.witness.saw(&origin, epoch) {
+            Some(false) => self.submit(source, Some(origin), operation, data, base),
+            Some(true) => {
+                self.clients += 1;
+                self.add_job(range, Kind::Confirm { source, durable, data, change, epoch }, base);
+            }
+            None => {
+                base.release(data);
+                self.reply(source, Err(Fault::Indeterminate), None, base);
+            }
+        }
+    }
+
+    fn is_under_way(&self, source: Source) -> bool {
+        self.jobs.values().any(|job| match job.kind {
+            Kind::Write { source: of, .. } => of == source && !job.answered,
+            Kind::Read { source: of } | Kind::Confirm { source: of, .. } => of == source,
+            _ => false,
+        }) || self.rounds.has(source)
+    }
+}

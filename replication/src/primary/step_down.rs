@@ -1,0 +1,179 @@
+//! How a leader gives up the lead: demoted by an operator, or because its own disk has failed.
+//!
+//! ```text
+//! demoted:      no new work ─▶ all writes done ─▶ flush ─▶ record (nobody leads, same members) ─▶ in force
+//! disk failed:  no new work ─▶ all writes on all others ─▶ record (another leads, without us) ─▶ in force ─▶ answers
+//! ```
+//! Its one rule: once another has been named, we never lead again before it has.
+
+use super::job::{Kind, Stage};
+use super::{End, Primary, Returned, Source};
+use crate::base::Base;
+use crate::effect::Notice;
+use crate::event::Operation;
+use crate::fault::{DiskFault, Fault, Refusal};
+use crate::id::{CommandId, ReplicaSet, Seq};
+use crate::message::Message;
+
+#[derive(Debug)]
+pub(super) struct StepDown {
+    command: Option<CommandId>,
+    drops_own: bool,
+    flushed: bool,
+}
+
+impl Primary {
+    /// An operator's wish.
+    pub(crate) fn demote(&mut self, command: CommandId, base: &mut Base) {
+        if self.step_down.is_some() || self.members.begins() {
+            return base.answer(command, Err(Refusal::Busy));
+        }
+        self.step_down = Some(StepDown { command: Some(command), drops_own: false, flushed: false });
+    }
+
+    /// Our disk has failed under a write, a flush or a read: another member leads on, if there is one.
+    pub(super) fn own_disk_failed(&mut self, seq: Option<Seq>, fault: DiskFault, base: &mut Base) {
+        if let Some(job) = seq.and_then(|seq| self.jobs.get_mut(&seq)) {
+            job.own_fault = Some(fault);
+        }
+        let is_news = base.disk_failed.replace(fault).is_none();
+        if is_news {
+            base.notice(Notice::DiskFailed(fault));
+        }
+        if self.members_linked().is_empty() && self.members.must_hold().without(base.own()).is_empty() {
+            return self.fail_alone(base);
+        }
+        match &mut self.step_down {
+            Some(step_down) => step_down.drops_own = true,
+            None => self.step_down = Some(StepDown { command: None, drops_own: true, flushed: true }),
+        }
+        self.finish_writes(base);
+        self.rounds_changed(base);
+    }
+
+    /// We are the last copy: clients are told of the fault, and we go on for what can still be served.
+    pub(super) fn fail_alone(&mut self, base: &mut Base) {
+        let Some(fault) = base.disk_failed.take() else { return };
+        self.step_down = self.step_down.take().filter(|step_down| step_down.command.is_some());
+        if let Some(step_down) = &mut self.step_down {
+            step_down.drops_own = false;
+        }
+        let failed: Vec<Seq> =
+            self.jobs.iter().filter(|(_, job)| job.own_fault.is_some()).map(|(&seq, _)| seq).collect();
+        for seq in failed {
+            let job = self.end_job(seq, base);
+            let (Kind::Write { source, .. } | Kind::Read { source }) = job.kind else { continue };
+            base.release(job.data());
+            if !job.answered {
+                self.clients -= 1;
+                self.reply(source, Err(Fault::Disk(fault)), None, base);
+            }
+        }
+        self.fail_round(fault, base);
+        self.retry = true;
+    }
+
+    /// A client's read has failed here: another copy serves it.
+    pub(super) fn read_failed(&mut self, seq: Seq, fault: DiskFault, base: &mut Base) {
+        self.own_disk_failed(Some(seq), fault, base);
+    }
+
+    pub(super) fn advance_step_down(&mut self, base: &mut Base) {
+        if self.members.in_force().is_some_and(|record| record.leader != Some(base.own())) {
+            if let Some(command) = self.step_down.as_mut().and_then(|step_down| step_down.command.take()) {
+                base.answer(command, Ok(()));
+            }
+            self.end = Some(End::Follow);
+            return;
+        }
+        let Some(step_down) = &self.step_down else {
+            return;
+        };
+        if step_down.drops_own && self.members.must_hold().without(base.own()).is_empty() {
+            return self.fail_alone(base);
+        }
+        if self.members.last.is_some()
+            || !self.members.is_settled()
+            || !self.is_drained(step_down.drops_own, base)
+        {
+            return;
+        }
+        if step_down.drops_own {
+            self.members.last = Some(super::members::Last::WithoutUs);
+            self.retry = true;
+        } else if !step_down.flushed {
+            self.step_down.as_mut().expect("it is there").flushed = true;
+            self.rounds.want_internal();
+            self.retry = true;
+        } else if self.rounds.is_idle() && !self.mending {
+            self.members.last = Some(super::members::Last::Nobody);
+            self.retry = true;
+        }
+    }
+
+    /// Whether every write that was let in is where it has to be.
+    fn is_drained(&self, without_own: bool, base: &Base) -> bool {
+        let own = if without_own { ReplicaSet::only(base.own()) } else { ReplicaSet::EMPTY };
+        let must_hold = self.must_hold(base).minus(own);
+        self.jobs.values().all(|job| {
+            !matches!(job.kind, Kind::Write { .. })
+                || job.stage == Stage::Gated
+                || job.stage == Stage::Running && !job.local_pending && job.acked.covers(must_hold)
+        })
+    }
+
+    /// The end of the role: what was not carried out is given back; of what was under way nobody knows.
+    pub(crate) fn dissolve(mut self, base: &mut Base) -> (End, Vec<Returned>) {
+        let mut returned = Vec::new();
+        for (_, job) in std::mem::take(&mut self.jobs) {
+            let (source, sent_before) = match job.kind {
+                Kind::Write { .. } if job.answered => {
+                    base.release(job.data());
+                    continue;
+                }
+                Kind::Write { source, .. } => (source, (job.stage == Stage::Running).then_some(job.epoch)),
+                Kind::Read { source } => (source, None),
+                Kind::Confirm { source, epoch, .. } => (source, Some(epoch)),
+                Kind::Resync { .. } | Kind::Compare => {
+                    base.release(job.data());
+                    continue;
+                }
+            };
+            match source {
+                Source::Local { request, id } => {
+                    let (operation, data) = (job.operation(), job.data());
+                    returned.push(Returned { request, id, operation, data, sent_before });
+                }
+                Source::Forwarded { peer, id, .. } => {
+                    base.release(job.data());
+                    base.send(peer, Message::NotLeading { id });
+                }
+            }
+        }
+        for source in self.rounds.take_sources() {
+            match source {
+                Source::Local { request, id } => {
+                    let operation = Operation::Flush;
+                    returned.push(Returned { request, id, operation, data: None, sent_before: None });
+                }
+                Source::Forwarded { peer, id, .. } => base.send(peer, Message::NotLeading { id }),
+            }
+        }
+        self.end_commands(base);
+        (self.end.unwrap_or(End::Follow), returned)
+    }
+
+    fn end_commands(&mut self, base: &mut Base) {
+        let unanswered = self.members.record().in_sync.without(base.own());
+        if let Some(command) = self.take_command() {
+            base.answer(command, Err(Refusal::Unanswered(unanswered)));
+        }
+        let demotion = self.step_down.as_mut().and_then(|step_down| step_down.command.take());
+        if let Some(command) = demotion {
+            base.answer(command, Ok(()));
+        }
+        if let Some(command) = self.verify.take().and_then(|mut verify| verify.take_command()) {
+            base.answer(command, Err(Refusal::NotLeader));
+        }
+    }
+}

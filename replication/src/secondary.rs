@@ -1,0 +1,212 @@
+//! The machine of a replica that does not lead: it promises, adopts, writes, confirms.
+//!
+//! ```text
+//! Lead ─▶ (own writes of earlier times have ended) ─▶ superblock ─▶ Led ─▶ what has queued up behind it
+//! Write ─▶ mark on disk ─▶ local write ─▶ Written          Flush ─▶ all writes before it ─▶ local flush ─▶ Flushed
+//! ```
+//! Its one rule: nothing is obeyed that is older than what has been promised (rule 4), and a promise, or an
+//! adoption, is answered only when it is on disk.
+
+mod adopt;
+mod apply;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::adopt::Adopting;
+use self::apply::Arrival;
+use crate::base::Base;
+use crate::config::{OnPeerLoss, Sabotage};
+use crate::coordinator::Coordination;
+use crate::fault::Refusal;
+use crate::id::{DataId, Epoch, ReplicaId, Session};
+use crate::journal::Version;
+use crate::message::Message;
+
+/// Whom we follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Following {
+    pub(crate) leader: ReplicaId,
+    pub(crate) session: Session,
+}
+
+/// A promise that is being written down.
+#[derive(Debug)]
+struct Promising {
+    to: ReplicaId,
+    session: Session,
+    epoch: Epoch,
+    version: Version,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Secondary {
+    following: Option<Following>,
+    adopting: Option<Adopting>,
+    /// What came from the leader behind a record that is being adopted.
+    backlog: VecDeque<(Message, Option<DataId>)>,
+    arrivals: BTreeMap<u64, Arrival>,
+    next_arrival: u64,
+    promising: Vec<Promising>,
+    /// The last leader has made us its successor, and is done.
+    named: bool,
+}
+
+impl Secondary {
+    pub(crate) fn new(base: &mut Base) -> Secondary {
+        base.new_generation();
+        Secondary::default()
+    }
+
+    /// The leader, once its record has been adopted over a link that is still there, unless it has given up.
+    pub(crate) fn following(&self, base: &Base) -> Option<Following> {
+        let leader = base.journal.superblock().record?.leader?;
+        self.following.filter(|following| following.leader == leader)
+    }
+
+    /// Whether the leader has named us, and is done.
+    pub(crate) fn take_named(&mut self) -> bool {
+        std::mem::take(&mut self.named)
+    }
+
+    /// Whether this replica may be promoted without asking whom it follows.
+    pub(crate) fn refusal_to_promise(&self, forced: bool, base: &Base) -> Option<Refusal> {
+        if forced {
+            return None;
+        }
+        if let Some(following) = self.following(base) {
+            return Some(Refusal::LeaderAlive(following.leader));
+        }
+        (leases_count(base) && base.now < base.granted_until).then_some(Refusal::LeaseOut)
+    }
+
+    /// A candidate asks for a promise.
+    pub(crate) fn prepare(&mut self, from: ReplicaId, epoch: Epoch, forced: bool, base: &mut Base) {
+        let promised = base.journal.superblock().promised;
+        if epoch <= promised {
+            return base.refuse(from, epoch, Refusal::OldEpoch(promised));
+        }
+        if let Some(reason) = self.refusal_to_promise(forced, base) {
+            return base.refuse(from, epoch, reason);
+        }
+        let Some(session) = base.session(from) else { return };
+        self.unfollow(base);
+        let version = base.journal.edit(|superblock| superblock.promised = epoch);
+        self.promising.push(Promising { to: from, session, epoch, version });
+    }
+
+    /// Answers promises that are on disk.
+    fn advance_promises(&mut self, base: &mut Base) {
+        let in_memory = base.sabotaged(Sabotage::PromiseInMemory);
+        let promising = std::mem::take(&mut self.promising);
+        for promise in promising {
+            if base.session(promise.to) != Some(promise.session) {
+                continue;
+            }
+            if !in_memory && !base.journal.is_durable(promise.version) {
+                self.promising.push(promise);
+                continue;
+            }
+            let superblock = base.journal.superblock();
+            let (record, promised) = (superblock.record, superblock.promised);
+            if promised > promise.epoch {
+                base.refuse(promise.to, promise.epoch, Refusal::OldEpoch(promised));
+                continue;
+            }
+            let history = base.journal.history();
+            let unbroken = base.witness.is_unbroken();
+            base.send(promise.to, Message::Promise { epoch: promise.epoch, record, history, unbroken });
+        }
+    }
+
+    /// A message of a leader's.
+    pub(crate) fn message(
+        &mut self,
+        from: ReplicaId,
+        session: Session,
+        message: Message,
+        data: Option<DataId>,
+        base: &mut Base,
+    ) {
+        if let Message::Ping { epoch, number } = message {
+            return self.ping(from, session, epoch, number, base);
+        }
+        if self.adopting.as_ref().is_some_and(|adopting| adopting.session == session) {
+            return self.backlog.push_back((message, data));
+        }
+        if let Message::Lead(lead) = message {
+            return self.lead(from, session, *lead, base);
+        }
+        self.obey(from, session, message, data, base);
+    }
+
+    /// A leader asks whether we are there; that we follow it is a lease.
+    fn ping(&mut self, from: ReplicaId, session: Session, epoch: Epoch, number: u64, base: &mut Base) {
+        let promised = base.journal.superblock().promised;
+        let follows = self.following.is_some_and(|following| following.session == session);
+        let adopts = self.adopting.as_ref().is_some_and(|adopting| adopting.session == session);
+        if !follows && !adopts {
+            return base.refuse(from, epoch, Refusal::OldEpoch(promised));
+        }
+        let granted = follows && epoch >= promised;
+        if granted {
+            base.granted_until = base.granted_until.max(base.now.after(base.config.timing.lease));
+        }
+        base.send(from, Message::Pong { epoch, number, granted });
+    }
+
+    /// The link to a peer is gone.
+    pub(crate) fn lost(&mut self, session: Session, base: &mut Base) {
+        let follows = self.following.is_some_and(|following| following.session == session);
+        let adopts = self.adopting.as_ref().is_some_and(|adopting| adopting.session == session);
+        if follows || adopts {
+            self.unfollow(base);
+            self.named = is_named(base);
+        }
+    }
+
+    /// Obeys nobody any more. What runs locally runs on, and is waited for before another leader is adopted.
+    pub(crate) fn unfollow(&mut self, base: &mut Base) {
+        base.new_generation();
+        self.following = None;
+        self.adopting = None;
+        for (_, data) in std::mem::take(&mut self.backlog) {
+            base.release(data);
+        }
+        for (_, arrival) in std::mem::take(&mut self.arrivals) {
+            base.release(arrival.data());
+        }
+    }
+
+    /// After each event: whatever can go on, goes on.
+    pub(crate) fn advance(&mut self, base: &mut Base) {
+        self.advance_promises(base);
+        loop {
+            self.advance_adopting(base);
+            if self.adopting.is_some() {
+                break;
+            }
+            let Some((message, data)) = self.backlog.pop_front() else { break };
+            let Some(Following { leader, session }) = self.following else {
+                base.release(data);
+                continue;
+            };
+            self.message(leader, session, message, data, base);
+        }
+        self.advance_arrivals(base);
+    }
+
+    /// Ends the role: nothing is owed to anybody.
+    pub(crate) fn dissolve(mut self, base: &mut Base) {
+        self.unfollow(base);
+    }
+}
+
+/// Whether the latest record makes us the leader.
+pub(super) fn is_named(base: &Base) -> bool {
+    base.journal.superblock().record.is_some_and(|record| record.leader == Some(base.own()))
+}
+
+/// Whether leaders count on leases under this configuration.
+pub(crate) fn leases_count(base: &Base) -> bool {
+    base.config.coordination == Coordination::External || base.config.on_peer_loss == OnPeerLoss::Suspend
+}
