@@ -11,10 +11,12 @@ use crate::clients::{DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::serve_core::ServingCore;
 use crate::settings::{Portal, Protocol};
-use crate::{serve_iscsi, serve_nbd};
+use crate::{serve_iscsi, serve_mirror, serve_nbd};
 
 /// How long to wait when the system has no descriptor or memory for a client.
 const BREATH: Duration = Duration::from_millis(100);
+/// Links of peers at once: one for each mirrored volume and peer, and those that nobody has authenticated yet.
+const LINKS_MAX: usize = 8192;
 
 /// Accepts until the listening socket is shut down.
 pub async fn listen(here: Rc<ServingCore>, protocol: Protocol, portal: Portal, listener: Handle) {
@@ -43,10 +45,14 @@ fn welcome(here: &Rc<ServingCore>, protocol: Protocol, socket: OwnedFd) {
     let places_max = match protocol {
         Protocol::Nbd => here.directory_nbd(|nbd| nbd.connections_max),
         Protocol::Iscsi => here.directory().iscsi.connections_max,
+        Protocol::Mirror => LINKS_MAX,
     };
     match (Place::take(here.places(protocol), places_max), protocol) {
         (Some(place), Protocol::Nbd) => here.core().spawn(serve_nbd::serve(here.clone(), socket, place)),
         (Some(place), Protocol::Iscsi) => here.core().spawn(serve_iscsi::serve(here.clone(), socket, place)),
+        (Some(place), Protocol::Mirror) => {
+            here.core().spawn(serve_mirror::serve(here.clone(), socket, place))
+        }
         (None, _) => {
             let context = format!("all places are taken ({}.connections_max)", protocol.name());
             let fault = Fault::new(Kind::Resources, context);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::fault::Fault;
-use crate::settings::{IscsiSettings, NbdSettings, Portal, Protocol, VolumeSettings};
+use crate::settings::{IscsiSettings, LinkSettings, NbdSettings, Portal, Protocol, VolumeSettings};
 use crate::snapshot::CoreSnapshot;
 use crate::store::Opened;
 
@@ -25,6 +25,8 @@ pub enum Ask {
         settings: Arc<VolumeSettings>,
         /// Its open store.
         opened: Opened,
+        /// Its open metadata, where it has replicas.
+        mirror: Option<Box<crate::mirror::OpenMetadata>>,
         /// Answered when clients can be handed over.
         reply: Reply<Result<VolumeFacts, Fault>>,
     },
@@ -68,6 +70,15 @@ pub enum Ask {
     },
     /// A negotiated client whose volume lives on this core.
     Adopt(Adopted),
+    /// A command of an operator to the mirror of a volume of this core.
+    Mirror {
+        /// Which.
+        uuid: Uuid,
+        /// What.
+        command: replication::Command,
+        /// Answered when it is done, or refused with the reason.
+        reply: Reply<Result<(), replication::Refusal>>,
+    },
     /// Of sessions and logical units on different cores.
     Scsi(crate::scsi_unit::ScsiAsk),
     /// Copy out the counters.
@@ -90,6 +101,8 @@ pub enum Adopted {
     Nbd(Box<crate::serve_nbd::Handover>),
     /// Of the iSCSI front.
     Iscsi(Box<crate::serve_iscsi::Handover>),
+    /// A peer's link.
+    Mirror(Box<crate::serve_mirror::Handover>),
 }
 
 /// What a volume turned out to be once its store was opened.
@@ -117,6 +130,8 @@ pub struct Directory {
     pub nbd: Arc<NbdSettings>,
     /// Targets and settings for iSCSI clients.
     pub iscsi: Arc<IscsiSettings>,
+    /// For links of peers.
+    pub links: Arc<LinkSettings>,
     /// By name.
     pub exports: BTreeMap<String, DirectoryEntry>,
 }

@@ -293,6 +293,7 @@ mod tests {
             connections: 2,
             facts,
             operations: vec![read],
+            mirror: None,
         };
         let core = CoreSnapshot {
             cpu: 1,

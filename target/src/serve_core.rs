@@ -25,8 +25,10 @@ use crate::clients::{Client, Clients, DropReason};
 use crate::fault::{Fault, Kind};
 use crate::listener;
 use crate::message::{Adopted, Ask, Directory, VolumeFacts};
+use crate::mirror::OpenMetadata;
 use crate::scsi_unit::Units;
 use crate::serve_iscsi::{self, Sessions};
+use crate::serve_mirror;
 use crate::serve_nbd::{self, export_table};
 use crate::settings::{
     CoreSettings, IscsiSettings, NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
@@ -37,6 +39,8 @@ use crate::volume::Volume;
 
 /// How long the kernel may take to let go of a core's memory when it ends.
 const DRAIN: Duration = Duration::from_secs(10);
+/// A link whose peer takes nothing for so long has lost it; the mirror itself gives a peer up sooner.
+const LINK_STALL: Duration = Duration::from_secs(30);
 
 /// The control thread's end of one core.
 #[derive(Clone)]
@@ -108,6 +112,7 @@ fn core_settings(settings: &CoreSettings, cpu: usize) -> cores::CoreSettings {
 struct Places {
     nbd: Arc<AtomicUsize>,
     iscsi: Arc<AtomicUsize>,
+    mirror: Arc<AtomicUsize>,
 }
 
 /// What the tasks of one core share: its part of the node.
@@ -151,6 +156,7 @@ impl ServingCore {
             directory: RefCell::new(Arc::new(Directory {
                 nbd: Arc::new(closed()),
                 iscsi: Arc::new(IscsiSettings::closed()),
+                links: Arc::default(),
                 exports: Default::default(),
             })),
             exports: RefCell::default(),
@@ -183,6 +189,7 @@ impl ServingCore {
         match protocol {
             Protocol::Nbd => &self.places.nbd,
             Protocol::Iscsi => &self.places.iscsi,
+            Protocol::Mirror => &self.places.mirror,
         }
     }
 
@@ -263,6 +270,7 @@ impl ServingCore {
             let stall_timeout = |protocol| match protocol {
                 Protocol::Nbd => sweeper.directory_nbd(|nbd| nbd.stall_timeout),
                 Protocol::Iscsi => sweeper.directory().iscsi.stall_timeout,
+                Protocol::Mirror => LINK_STALL,
             };
             sweeper.clients.sweep(&sweeper.core, stall_timeout).await;
         });
@@ -280,8 +288,8 @@ impl ServingCore {
 
     fn obey(self: &Rc<Self>, ask: Ask) {
         match ask {
-            Ask::AddVolume { settings, opened, reply } => {
-                let _ = reply.send(self.add_volume(settings, opened));
+            Ask::AddVolume { settings, opened, mirror, reply } => {
+                let _ = reply.send(self.add_volume(settings, opened, mirror));
             }
             Ask::ResizeVolume { uuid, size_bytes, reply } => {
                 let here = self.clone();
@@ -309,6 +317,10 @@ impl ServingCore {
             Ask::Adopt(Adopted::Iscsi(handover)) => {
                 self.core.spawn(serve_iscsi::resume(self.clone(), *handover));
             }
+            Ask::Adopt(Adopted::Mirror(handover)) => {
+                self.core.spawn(serve_mirror::resume(self.clone(), *handover));
+            }
+            Ask::Mirror { .. } => {}
             Ask::Scsi(ask) => self.units.obey(self, ask),
             Ask::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
@@ -317,7 +329,12 @@ impl ServingCore {
         }
     }
 
-    fn add_volume(&self, settings: Arc<VolumeSettings>, opened: Opened) -> Result<VolumeFacts, Fault> {
+    fn add_volume(
+        &self,
+        settings: Arc<VolumeSettings>,
+        opened: Opened,
+        _mirror: Option<Box<OpenMetadata>>,
+    ) -> Result<VolumeFacts, Fault> {
         let store = Store::attach(&self.core, opened)?;
         let uuid = settings.uuid;
         let volume = Volume::new(&self.core, settings, store);

@@ -3,6 +3,7 @@
 //! `config` makes them from TOML and flags; cores and stores only ever see these.
 
 mod iscsi;
+mod mirror;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 pub use iscsi::{IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget};
+pub use mirror::{LinkAuthentication, LinkSettings, LinkTls, MirrorSettings};
 
 /// Where the bytes of a volume lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct VolumeSettings {
     pub read_only: bool,
     /// Client addresses that may attach; empty for all. Unix-socket clients always may.
     pub allow: Vec<IpNet>,
+    /// Its replicas, where it has any but this.
+    pub mirror: Option<Arc<MirrorSettings>>,
 }
 
 /// How a core waits for work (DESIGN: "Polled, but polite").
@@ -139,6 +143,8 @@ pub enum Protocol {
     Nbd,
     /// iSCSI.
     Iscsi,
+    /// Links between nodes that mirror a volume.
+    Mirror,
 }
 
 impl Protocol {
@@ -147,6 +153,7 @@ impl Protocol {
         match self {
             Protocol::Nbd => "nbd",
             Protocol::Iscsi => "iscsi",
+            Protocol::Mirror => "mirror",
         }
     }
 }

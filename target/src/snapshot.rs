@@ -1,11 +1,15 @@
 //! Counters of one core at one moment, copied out for the control thread.
 
+mod mirror;
+
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 use uuid::Uuid;
 
 use crate::settings::Protocol;
+
+pub use mirror::{LinkSnapshot, MirrorSnapshot, Stage, VerificationSnapshot};
 
 /// Commands that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,8 @@ pub struct VolumeSnapshot {
     pub facts: crate::message::VolumeFacts,
     /// One entry for each of `Operation::ALL`, in that order.
     pub operations: Vec<OperationCounters>,
+    /// Its mirror, if it has replicas.
+    pub mirror: Option<MirrorSnapshot>,
 }
 
 /// One client.

@@ -313,6 +313,7 @@ impl Volume {
             connections: self.connections.get(),
             facts: self.facts(),
             operations: self.operations.borrow().clone(),
+            mirror: None,
         }
     }
 

@@ -33,7 +33,7 @@ pub fn ready_text(status: &Status) -> String {
         text += &match (portal.protocol, target) {
             (Protocol::Nbd, _) => use_lines(&portal.address, &volume.name, tls),
             (Protocol::Iscsi, Some(target)) => initiator_lines(&portal.address, target, &volume.name),
-            (Protocol::Iscsi, None) => String::new(),
+            (Protocol::Iscsi, None) | (Protocol::Mirror, _) => String::new(),
         };
     }
     text

@@ -2,7 +2,7 @@
 //!
 //! Its one rule: all mistakes are collected; a configuration comes out only when there are none.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::draft::{CoresDraft, Draft, NbdDraft, NodeDraft};
 use super::mistake::{At, Mistake, Origin, Slot, Wrong};
 use super::tls::TlsFiles;
 use super::token::Token;
-use super::values::{ADMIN_PORT, ISCSI_PORT, NBD_PORT, portal_text};
+use super::values::{ADMIN_PORT, ISCSI_PORT, MIRROR_PORT, NBD_PORT, portal_text};
 use super::volume::{Declaration, VolumeDraft};
 use super::{AdminConfig, Config, NodeConfig};
 use crate::settings::{CoreSettings, NbdSettings, Portal, Protocol, TlsMode};
@@ -157,11 +157,12 @@ fn check_apart(node: &NodeConfig, portals: [&Option<Vec<At<Portal>>>; 2], mistak
 
 /// The portal of a node that names none of `protocol` and is handed none.
 pub fn default_portal(protocol: Protocol) -> At<Portal> {
-    let port = match protocol {
-        Protocol::Nbd => NBD_PORT,
-        Protocol::Iscsi => ISCSI_PORT,
+    let (host, port) = match protocol {
+        Protocol::Nbd => (IpAddr::from([127, 0, 0, 1]), NBD_PORT),
+        Protocol::Iscsi => (IpAddr::from([127, 0, 0, 1]), ISCSI_PORT),
+        Protocol::Mirror => (IpAddr::from([0; 16]), MIRROR_PORT),
     };
-    At::new(Portal::Tcp(SocketAddr::from(([127, 0, 0, 1], port))), Origin::Default)
+    At::new(Portal::Tcp(SocketAddr::new(host, port)), Origin::Default)
 }
 
 fn resolve_volumes(

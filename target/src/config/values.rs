@@ -19,6 +19,8 @@ pub const NBD_PORT: u16 = 10809;
 pub const ISCSI_PORT: u16 = 3260;
 /// The port of the admin API.
 pub const ADMIN_PORT: u16 = 9810;
+/// Links between nodes.
+pub const MIRROR_PORT: u16 = 9811;
 
 /// What a backing is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -174,7 +174,12 @@ impl Live {
             Service::Unavailable(_) => None,
         };
         let exports = self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), entry(volume)?)));
-        Directory { nbd: self.nbd.clone(), iscsi: self.targets.settings.clone(), exports: exports.collect() }
+        Directory {
+            nbd: self.nbd.clone(),
+            iscsi: self.targets.settings.clone(),
+            links: Arc::default(),
+            exports: exports.collect(),
+        }
     }
 
     fn volumes_per_core(&self, cores: usize) -> Vec<usize> {
@@ -210,6 +215,7 @@ fn settings_of(surveyed: &Surveyed, uuid: Uuid) -> VolumeSettings {
         description,
         read_only,
         allow,
+        mirror: None,
     }
 }
 

@@ -206,7 +206,9 @@ pub(super) async fn attach(
         blocking(move || store::open(&settings))
     };
     let opened = patiently(open).await?;
-    let facts = ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, reply }).await??;
+    let facts =
+        ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, mirror: None, reply })
+            .await??;
     Ok(Service::Serving { core, facts })
 }
 
