@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::region::ByteRange;
 
 /// What a write does to its bytes. The same on every replica, so that they stay equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Change {
     /// Puts the payload there.
     Data,
@@ -21,7 +21,7 @@ pub enum Change {
 }
 
 /// What a client asks. Ranges are not empty and lie within the volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Operation {
     /// Change bytes.
     Write {

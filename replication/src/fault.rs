@@ -4,7 +4,7 @@ use crate::history::Comparison;
 use crate::id::{Epoch, ReplicaId, ReplicaSet};
 
 /// What a disk said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 pub enum DiskFault {
     /// It failed.
     #[error("input/output error")]
@@ -18,7 +18,7 @@ pub enum DiskFault {
 }
 
 /// Why a client's request failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 pub enum Fault {
     /// The disk of the only replica that is left.
     #[error("the last replica's disk failed: {0}")]
@@ -75,7 +75,7 @@ pub enum OpenError {
 }
 
 /// Why a command, a peer or an epoch is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 pub enum Refusal {
     /// Another epoch has been promised.
     #[error("a newer epoch, {0}, has been promised")]

@@ -12,7 +12,7 @@ use crate::coordinator::Record;
 use crate::id::{Epoch, Incarnation, ReplicaId};
 
 /// The epochs of one run of one leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Term {
     /// Who led.
     pub leader: ReplicaId,
@@ -31,7 +31,7 @@ pub struct History {
 }
 
 /// How one copy stands to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Comparison {
     /// The same terms to the same epoch.
     Same,

@@ -25,6 +25,7 @@ pub mod replica;
 mod secondary;
 pub mod status;
 pub mod superblock;
+pub mod wire;
 mod witness;
 
 pub use config::{Limits, OnPeerLoss, ReplicaConfig, Sabotage, Timing};

@@ -18,7 +18,7 @@ use crate::id::{Epoch, FlushId, ForwardId, Incarnation, ReplicaId, Seq, VolumeId
 use crate::region::{ByteRange, RegionSet};
 
 /// Who one is: the first message of each side on a new link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Hello {
     /// Which replica speaks.
     pub replica: ReplicaId,
@@ -49,7 +49,7 @@ pub struct Hello {
 }
 
 /// A leader's word on the epoch that now begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Lead {
     /// Of the volume (a new replica takes it over).
     pub volume: VolumeId,
@@ -66,7 +66,7 @@ pub struct Lead {
 }
 
 /// A client's request of another replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bincode::Encode, bincode::Decode)]
 pub struct Origin {
     /// Whose client.
     pub replica: ReplicaId,
@@ -79,7 +79,7 @@ pub struct Origin {
 }
 
 /// A message. Those with payload say so; the payload travels beside them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Message {
     /// Who I am.
     Hello(Box<Hello>),

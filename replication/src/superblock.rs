@@ -9,7 +9,7 @@ use crate::id::{Epoch, NodeId, ReplicaId, ReplicaSet, VolumeId};
 use crate::region::RegionSet;
 
 /// What a replica must never forget.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Superblock {
     /// Whose copy this is.
     pub node: NodeId,
