@@ -5,4 +5,5 @@
 
 pub(crate) mod encoding;
 pub mod frame;
+pub mod handshake;
 pub mod message;
