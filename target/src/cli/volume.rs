@@ -133,6 +133,7 @@ fn create(client: &Client, args: CreateArgs) -> Result<(), Failure> {
         read_only: args.read_only,
         allow: args.allow,
         description: args.description,
+        ..VolumeSpec::default()
     };
     let volume: VolumeStatus = client.send_json(Method::POST, "/v1/volumes", &spec)?;
     print(&format!("volume {} is served: {} on {}\n", volume.name, size_of(&volume), volume.backing))

@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::iscsi::draft::IscsiDraft;
+use super::mirror::draft::{MirrorDraft, PeersDraft};
 use super::mistake::{Mistake, Slot, Wrong};
 use super::section::{Section, Source, boolean, count, list_of, size, table_of, text, text_as};
 use super::units::{parse_duration, parse_size};
@@ -25,6 +26,8 @@ pub struct Draft {
     pub cores: CoresDraft,
     pub nbd: NbdDraft,
     pub iscsi: IscsiDraft,
+    pub peers: PeersDraft,
+    pub mirror: MirrorDraft,
     pub volumes: Vec<VolumeDraft>,
 }
 
@@ -95,7 +98,7 @@ impl Draft {
                 self.read_volumes(source, value.get_ref(), offset, mistakes);
                 continue;
             }
-            let is_section = matches!(name, "node" | "cores" | "nbd" | "iscsi");
+            let is_section = matches!(name, "node" | "cores" | "nbd" | "iscsi" | "peers" | "mirror");
             let table = match table_of(name, value) {
                 Ok(table) if is_section => table,
                 Err(wrong) if is_section => {
@@ -112,6 +115,8 @@ impl Draft {
                 "node" => self.node.read(Section::new(source, "[node]", table, mistakes)),
                 "cores" => self.cores.read(Section::new(source, "[cores]", table, mistakes)),
                 "iscsi" => self.iscsi.read(Section::new(source, "[iscsi]", table, mistakes)),
+                "mirror" => self.mirror.read(Section::new(source, "[mirror]", table, mistakes)),
+                "peers" => self.peers.read(source, table, mistakes),
                 _ => self.nbd.read(Section::new(source, "[nbd]", table, mistakes)),
             }
         }
@@ -145,7 +150,7 @@ impl Draft {
     }
 }
 
-const SECTIONS: &str = "known are [node], [cores], [nbd], [iscsi] and [[volume]]";
+const SECTIONS: &str = "known are [node], [cores], [nbd], [iscsi], [peers], [mirror] and [[volume]]";
 
 impl NodeDraft {
     fn read(&mut self, mut section: Section<'_>) {

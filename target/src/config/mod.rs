@@ -6,7 +6,9 @@
 
 pub mod draft;
 pub mod iscsi;
+pub mod mirror;
 pub mod mistake;
+pub mod private;
 pub mod resolve;
 pub mod section;
 pub mod survey;
@@ -23,7 +25,8 @@ use std::time::Duration;
 
 use crate::settings::{CoreSettings, NbdSettings, Portal};
 use draft::Draft;
-use iscsi::{IscsiConfig, secret};
+use iscsi::IscsiConfig;
+use mirror::MirrorConfig;
 use mistake::{At, Mistake, Origin, Wrong};
 use resolve::Defaults;
 use section::Source;
@@ -50,6 +53,8 @@ pub struct Config {
     pub tls_fingerprint: Vec<u8>,
     /// The iSCSI front.
     pub iscsi: IscsiConfig,
+    /// Links between nodes.
+    pub mirror: MirrorConfig,
     /// The declared volumes.
     pub volumes: Vec<Declaration>,
 }
@@ -109,6 +114,13 @@ fn read(file: Option<&Path>, flags: impl FnOnce(&mut Draft), mistakes: &mut Vec<
 }
 
 impl Config {
+    /// What is no mistake and yet may not be meant.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.iscsi.remarks(&self.volumes);
+        remarks.extend(self.mirror.remarks(&self.node.name, &self.volumes));
+        remarks
+    }
+
     /// Looks at the backings of the declared volumes.
     pub fn survey(&self) -> Result<Vec<Surveyed>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
@@ -143,7 +155,7 @@ fn read_sources(file: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Vec<Source>
 
 fn read_source(path: &Path) -> std::io::Result<Source> {
     let text = fs::read_to_string(path)?;
-    let open_to_others = secret::open_to_others(&fs::metadata(path)?);
+    let open_to_others = private::open_to_others(&fs::metadata(path)?);
     Ok(Source { path: path.into(), text, open_to_others })
 }
 

@@ -42,12 +42,29 @@ pub fn resolve_into(mut draft: Draft, defaults: &Defaults, mistakes: &mut Vec<Mi
     let cores = resolve_cores(draft.cores, mistakes);
     let portals = resolve_portals(draft.nbd.portals.take(), Protocol::Nbd, mistakes);
     let iscsi = super::iscsi::resolve(draft.iscsi, mistakes);
-    check_apart(&node, [&portals, &iscsi.portals], mistakes);
+    let mirror = super::mirror::resolve(draft.peers, draft.mirror, &node.name, mistakes);
+    check_apart(
+        &node,
+        [&portals, &iscsi.portals, &mirror.portal.clone().map(|portal| vec![portal])],
+        mistakes,
+    );
     let volumes = resolve_volumes(draft.volumes, &node.data_dir, mistakes);
+    super::mirror::check_own_names(&volumes, &node.name, mistakes);
     check_default_export(&draft.nbd.default_export, mistakes);
     let (nbd, tls_files) = resolve_nbd(draft.nbd, mistakes);
     let tls_fingerprint = tls_files.as_ref().map(TlsFiles::fingerprint).unwrap_or_default();
-    Config { files: Vec::new(), node, cores, portals, nbd, tls_files, tls_fingerprint, iscsi, volumes }
+    Config {
+        files: Vec::new(),
+        node,
+        cores,
+        portals,
+        nbd,
+        tls_files,
+        tls_fingerprint,
+        iscsi,
+        mirror,
+        volumes,
+    }
 }
 
 fn resolve_node(draft: NodeDraft, defaults: &Defaults, mistakes: &mut Vec<Mistake>) -> NodeConfig {
@@ -139,8 +156,8 @@ pub fn resolve_portals(
 }
 
 /// One address, one service; port 0 is another one each time.
-fn check_apart(node: &NodeConfig, portals: [&Option<Vec<At<Portal>>>; 2], mistakes: &mut Vec<Mistake>) {
-    let [nbd, iscsi] = portals.map(|portals| portals.as_deref().unwrap_or_default());
+fn check_apart(node: &NodeConfig, portals: [&Option<Vec<At<Portal>>>; 3], mistakes: &mut Vec<Mistake>) {
+    let [nbd, iscsi, mirror] = portals.map(|portals| portals.as_deref().unwrap_or_default());
     let mut apart = |portals: &[At<Portal>], taken: &Portal, what: &str| {
         let is_fixed = !matches!(taken, Portal::Tcp(address) if address.port() == 0);
         if let Some(portal) = portals.iter().find(|portal| is_fixed && portal.value == *taken) {
@@ -148,11 +165,15 @@ fn check_apart(node: &NodeConfig, portals: [&Option<Vec<At<Portal>>>; 2], mistak
             mistakes.push(Wrong::new(cause, "give one of them another port").at(&portal.origin));
         }
     };
-    for portals in [nbd, iscsi] {
+    for portals in [nbd, iscsi, mirror] {
         let admin = node.admin.as_ref().map(|admin| Portal::Tcp(admin.address));
         admin.into_iter().for_each(|admin| apart(portals, &admin, "the admin address"));
     }
-    nbd.iter().for_each(|portal| apart(iscsi, &portal.value, "an NBD portal"));
+    for (others, taken, what) in
+        [(iscsi, nbd, "an NBD portal"), (mirror, nbd, "an NBD portal"), (mirror, iscsi, "an iSCSI portal")]
+    {
+        taken.iter().for_each(|portal| apart(others, &portal.value, what));
+    }
 }
 
 /// The portal of a node that names none of `protocol` and is handed none.

@@ -127,7 +127,7 @@ pub fn spec_of(volume: &Surveyed) -> VolumeSpec {
         Backing::Memory => (PathBuf::from("memory"), None),
     };
     let is_memory = volume.backing == Backing::Memory;
-    VolumeSpec {
+    let mut spec = VolumeSpec {
         name: declaration.name.clone(),
         backing: Some(backing),
         kind: Some(backing_kind(&volume.backing).name().to_owned()),
@@ -136,7 +136,12 @@ pub fn spec_of(volume: &Surveyed) -> VolumeSpec {
         read_only: declaration.read_only,
         allow: declaration.allow.iter().map(ToString::to_string).collect(),
         description: declaration.description.clone(),
+        ..VolumeSpec::default()
+    };
+    if let Some(mirror) = &declaration.mirror {
+        mirror.write_to(&mut spec);
     }
+    spec
 }
 
 /// A remembered volume of which nothing can be found out, for status to name.
@@ -151,6 +156,7 @@ pub fn unseen(spec: &VolumeSpec) -> Surveyed {
             description: spec.description.clone(),
             read_only: spec.read_only,
             allow: Vec::new(),
+            mirror: None,
         },
         backing: Backing::File { path: path.clone(), cache: Default::default() },
         create_bytes: None,

@@ -1,4 +1,4 @@
-//! TLS for NBD clients: certificates, key and client CA from PEM files into rustls' settings.
+//! TLS for NBD clients and between nodes: certificates, key and CA from PEM files into rustls' settings.
 //!
 //! A directory is read in the layout of QEMU and libnbd: `server-cert.pem`, `server-key.pem`, and, when
 //! clients must prove themselves, `ca-cert.pem`. Its one rule: every error names the file.
@@ -6,10 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::{Resumption, verify_server_name};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::mistake::Wrong;
 
@@ -41,31 +44,87 @@ impl TlsFiles {
         read.flatten().collect()
     }
 
-    /// Reads the files.
+    /// Reads the files, for clients of NBD.
     pub fn load(&self) -> Result<Arc<ServerConfig>, Wrong> {
-        let chain = certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| unreadable("the private key", &self.key, &error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("the ring provider has the default versions");
+        self.server(rustls::DEFAULT_VERSIONS).map(Arc::new)
+    }
+
+    /// The same for links that peers dial: each link proves anew who both ends are.
+    pub fn load_link_server(&self) -> Result<Arc<ServerConfig>, Wrong> {
+        let mut config = self.server(&[&TLS13])?;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::new(config))
+    }
+
+    /// For links that this node dials; the same CA signs the certificates of all nodes.
+    pub fn load_link_client(&self) -> Result<Arc<ClientConfig>, Wrong> {
+        let (chain, key) = self.identity()?;
+        let roots = self.client_ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), roots)?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .expect("the ring provider has TLS 1.3")
+            .with_root_certificates(roots);
+        let mut config = builder.with_client_auth_cert(chain, key).map_err(|error| self.unfit(&error))?;
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    /// Whether the certificate is that of the node called `name`.
+    pub fn check_name(&self, name: &str) -> Result<(), Wrong> {
+        let nameless = |_| {
+            let cause = format!("the node's name, `{name}`, cannot stand in a certificate");
+            Wrong::new(cause, "give the node a name that is a host's, or do without TLS between nodes")
+        };
+        let server_name = ServerName::try_from(name).map_err(nameless)?;
+        let path = &self.certificate;
+        let own = certificates(path)?.into_iter().next().expect("there is at least one");
+        let parsed =
+            ParsedCertificate::try_from(&own).map_err(|error| unreadable("the certificate", path, &error))?;
+        verify_server_name(&parsed, &server_name).map_err(|_| {
+            let cause = format!("the certificate {} is not that of the node `{name}`", path.display());
+            Wrong::new(
+                cause,
+                format!("name one with the DNS name {name} among its subject alternative names"),
+            )
+        })
+    }
+
+    fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ServerConfig, Wrong> {
+        let (chain, key) = self.identity()?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("the ring provider has all versions");
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots(path)?.into(), provider)
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots(path)?.into(), provider())
                     .build()
                     .map_err(|error| unreadable("the client CA", path, &error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let config = builder.with_single_cert(chain, key).map_err(|error| {
-            let cause =
-                format!("{} and {} do not fit: {error}", self.certificate.display(), self.key.display());
-            Wrong::new(cause, "name a certificate and the key that it was made for")
-        })?;
-        Ok(Arc::new(config))
+        builder.with_single_cert(chain, key).map_err(|error| self.unfit(&error))
     }
+
+    fn identity(&self) -> Result<Identity, Wrong> {
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| unreadable("the private key", &self.key, &error))?;
+        Ok((chain, key))
+    }
+
+    fn unfit(&self, error: &rustls::Error) -> Wrong {
+        let cause = format!("{} and {} do not fit: {error}", self.certificate.display(), self.key.display());
+        Wrong::new(cause, "name a certificate and the key that it was made for")
+    }
+}
+
+/// Who one is: a chain of certificates, and the key of the first.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {

@@ -3,14 +3,13 @@
 //! Its one rule: it is never printed, and compared in constant time.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
 use super::mistake::Wrong;
+use super::private::first_line;
 
 const BYTES_MIN: usize = 16;
 
@@ -22,20 +21,8 @@ impl Token {
     /// The first line of the file at `path`.
     pub fn read(path: &Path) -> Result<Token, Wrong> {
         let shown = path.display();
-        let unreadable = |error| {
-            Wrong::new(format!("the token file {shown} cannot be read: {error}"), "name a readable file")
-        };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(Wrong::new(format!("{shown} is no file"), "name the file in which the token stands"));
-        }
-        let mode = metadata.permissions().mode();
-        if mode & 0o077 != 0 {
-            let cause = format!("the token file {shown} can be read by others (mode {:03o})", mode & 0o777);
-            return Err(Wrong::new(cause, format!("run: chmod 600 {shown}")));
-        }
-        let text = fs::read_to_string(path).map_err(unreadable)?;
-        let token = text.lines().next().unwrap_or_default().trim();
+        let line = first_line(path, "token")?;
+        let token = line.trim();
         if token.len() < BYTES_MIN || token.len() > 512 || !token.bytes().all(|byte| byte.is_ascii_graphic())
         {
             let cause = format!(
@@ -65,6 +52,9 @@ impl fmt::Debug for Token {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn file(text: &str, mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {

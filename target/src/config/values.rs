@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use replication::OnPeerLoss;
 
 use super::mistake::Wrong;
 use super::units::parse_size;
@@ -19,7 +20,7 @@ pub const NBD_PORT: u16 = 10809;
 pub const ISCSI_PORT: u16 = 3260;
 /// The port of the admin API.
 pub const ADMIN_PORT: u16 = 9810;
-/// Links between nodes.
+/// The port of links between nodes.
 pub const MIRROR_PORT: u16 = 9811;
 
 /// What a backing is said to be.
@@ -46,6 +47,8 @@ const CACHES: [(&str, FileCache); 3] =
 const POLLS: [(&str, Poll); 3] = [("adaptive", Poll::Adaptive), ("busy", Poll::Busy), ("off", Poll::Off)];
 const DIGESTS: [(&str, DigestPolicy); 3] =
     [("off", DigestPolicy::Off), ("allowed", DigestPolicy::Allowed), ("required", DigestPolicy::Required)];
+const PEER_LOSSES: [(&str, OnPeerLoss); 2] =
+    [("continue", OnPeerLoss::Continue), ("suspend", OnPeerLoss::Suspend)];
 const TLS_MODES: [(&str, TlsMode); 3] =
     [("off", TlsMode::Off), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];
 
@@ -124,25 +127,47 @@ pub fn parse_iscsi_portal(text: &str) -> Result<Portal, Wrong> {
     socket_address("portal", text, ISCSI_PORT).map(Portal::Tcp)
 }
 
+/// Where links of peers are taken: `0.0.0.0:9811`, `[::]:9811`, or without a port for 9811.
+pub fn parse_mirror_portal(text: &str) -> Result<Portal, Wrong> {
+    if text.starts_with("unix:") {
+        let cause = format!("`{text}` is a unix socket, and peers are linked over TCP");
+        return Err(Wrong::new(cause, format!("write an IP address and a port, as in [::]:{MIRROR_PORT}")));
+    }
+    socket_address("portal", text, MIRROR_PORT).map(Portal::Tcp)
+}
+
 /// What SendTargets may tell: an address or a host's name, with a port or for 3260.
 pub fn parse_advertised(text: &str) -> Result<String, Wrong> {
-    if let Ok(address) = socket_address("portal", text, ISCSI_PORT) {
-        return Ok(address.to_string());
+    host_and_port(text, ISCSI_PORT).ok_or_else(|| {
+        let cause = format!("`{text}` is not an address that clients can be told");
+        Wrong::new(cause, "write a host or an address and a port, as in san.example.org:3260")
+    })
+}
+
+/// Where a peer listens: an address or a host's name, with a port or for 9811.
+pub fn parse_peer(text: &str) -> Result<String, Wrong> {
+    host_and_port(text, MIRROR_PORT).filter(|address| !address.ends_with(":0")).ok_or_else(|| {
+        let cause = format!("`{text}` is not an address of a node");
+        Wrong::new(cause, "write a host or an address and a port, as in 10.0.0.2:9811")
+    })
+}
+
+fn host_and_port(text: &str, default_port: u16) -> Option<String> {
+    if let Ok(address) = socket_address("address", text, default_port) {
+        return Some(address.to_string());
     }
     let (host, port) =
-        text.split_once(':').map_or((text, Ok(ISCSI_PORT)), |(host, port)| (host, port.parse()));
+        text.split_once(':').map_or((text, Ok(default_port)), |(host, port)| (host, port.parse()));
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    match port {
-        Ok(port) if port != 0 && host.len() <= 253 && host.split('.').all(is_label) => {
-            Ok(format!("{host}:{port}"))
-        }
-        _ => {
-            let cause = format!("`{text}` is not an address that clients can be told");
-            Err(Wrong::new(cause, "write a host or an address and a port, as in san.example.org:3260"))
-        }
-    }
+    // A number at the end makes it a mistyped address, which no resolver should get to see.
+    let is_name = |host: &str| {
+        host.len() <= 253
+            && host.split('.').all(is_label)
+            && !host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    port.ok().filter(|port| *port != 0 && is_name(host)).map(|port| format!("{host}:{port}"))
 }
 
 /// As `parse_portal` reads it.
@@ -193,6 +218,16 @@ pub fn parse_network(text: &str) -> Result<IpNet, Wrong> {
             "write an address or a CIDR, as in 10.0.0.0/8 or fd00::/8",
         )
     })
+}
+
+/// `continue` or `suspend`.
+pub fn parse_on_peer_loss(text: &str) -> Result<OnPeerLoss, Wrong> {
+    choice("what the loss of a peer can do to writes", &PEER_LOSSES, text)
+}
+
+/// As it is written.
+pub fn on_peer_loss_name(choice: OnPeerLoss) -> &'static str {
+    name_in(&PEER_LOSSES, choice)
 }
 
 /// A size, or `off`.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
+use super::mirror::{MirrorDeclaration, ReplicasDraft};
 use super::mistake::{At, Mistake, Origin, Slot, Wrong};
 use super::section::{Section, Source, boolean, list_of, size, text, text_as};
 use super::units::{parse_size, size_text};
@@ -34,6 +35,8 @@ pub struct Declaration {
     pub read_only: bool,
     /// Client networks that may attach; empty for all.
     pub allow: Vec<IpNet>,
+    /// Its replicas, where it has any.
+    pub mirror: Option<MirrorDeclaration>,
 }
 
 /// A backing by name, not yet looked at.
@@ -79,6 +82,15 @@ pub struct VolumeSpec {
     /// For clients to read.
     #[serde(default)]
     pub description: String,
+    /// The nodes that hold a copy each, this one among them; empty for a volume without replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
+    /// `continue` or `suspend`: what a lost peer does to writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_peer_loss: Option<String>,
+    /// A peer that is silent for so long is lost, as in `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_timeout: Option<String>,
 }
 
 /// A volume of which only the single values have been checked.
@@ -94,6 +106,7 @@ pub struct VolumeDraft {
     read_only: Slot<bool>,
     allow: Slot<Vec<IpNet>>,
     description: Slot<String>,
+    mirror: ReplicasDraft,
 }
 
 impl VolumeDraft {
@@ -110,6 +123,7 @@ impl VolumeDraft {
             read_only: None,
             allow: None,
             description: None,
+            mirror: ReplicasDraft::default(),
         }
     }
 
@@ -146,6 +160,7 @@ impl VolumeDraft {
         section.read("read_only", &mut draft.read_only, boolean);
         section.read("allow", &mut draft.allow, list_of(|value| values::parse_network(text(value)?)));
         section.read("description", &mut draft.description, text_as(checked_description));
+        draft.mirror.read(&mut section);
         section.finish();
         draft.flawed = mistakes.len() > already;
         draft
@@ -156,7 +171,7 @@ impl VolumeDraft {
         self.flawed
     }
 
-    /// Reads `NAME[=BACKING][,size=20G][,readonly][,cache=…][,type=…][,allow=CIDR]…`.
+    /// Reads `NAME[=BACKING][,size=20G][,readonly][,cache=…][,type=…][,allow=CIDR][,replicas=A+B]…`.
     pub fn parse_flag(spec: &str) -> Result<VolumeDraft, Wrong> {
         let origin = Origin::Flag(format!("--volume {spec}"));
         let mut parts = spec.split(',');
@@ -196,6 +211,7 @@ impl VolumeDraft {
             spec.allow.iter().map(|network| values::parse_network(network)).collect::<Result<_, _>>()?;
         draft.allow = draft.set(networks);
         draft.description = draft.set(checked_description(&spec.description)?);
+        draft.mirror = ReplicasDraft::from_spec(spec, &draft.origin)?;
         Ok(draft)
     }
 
@@ -218,14 +234,17 @@ impl VolumeDraft {
             let path = std::path::absolute(&path).unwrap_or(path);
             Place::Path { path, kind: self.kind.map(|kind| kind.value), cache }
         };
+        let read_only = self.read_only.is_some_and(|at| at.value);
+        let mirror = self.mirror.declare(&name.value, read_only)?;
         Ok(Declaration {
             origin: here,
             name: name.value,
             place,
             size: self.size,
             description: self.description.map(|at| at.value).unwrap_or_default(),
-            read_only: self.read_only.is_some_and(|at| at.value),
+            read_only,
             allow: self.allow.map(|at| at.value).unwrap_or_default(),
+            mirror,
         })
     }
 
@@ -275,9 +294,12 @@ impl VolumeDraft {
                 let origin = self.origin.clone();
                 self.allow.get_or_insert_with(|| At::new(Vec::new(), origin)).value.push(network);
             }
+            _ if self.mirror.set_option(key, value, &self.origin)? => {}
             _ => {
                 let cause = format!("a volume has no option `{key}`");
-                return Err(Wrong::new(cause, "known are size, type, cache, readonly, allow, description"));
+                let remedy = "known are size, type, cache, readonly, allow, description, replicas, on_peer_loss, \
+                              peer_timeout";
+                return Err(Wrong::new(cause, remedy));
             }
         }
         Ok(())

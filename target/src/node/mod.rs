@@ -5,6 +5,7 @@
 //! and metrics never wait for a change. Its one rule: cores are only ever asked, by `message::Ask`.
 
 mod listening;
+mod mirror;
 mod records;
 mod reload;
 mod report;

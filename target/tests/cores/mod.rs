@@ -66,6 +66,7 @@ pub fn settings(backing: &Backing, size_bytes: u64) -> Arc<VolumeSettings> {
         description: String::new(),
         read_only: false,
         allow: Vec::new(),
+        mirror: None,
     })
 }
 

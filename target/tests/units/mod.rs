@@ -51,7 +51,12 @@ impl Node {
             }
             let opened = store::open(volume).expect("opened");
             let (reply, facts) = oneshot::channel();
-            cores.handles()[*core].send(Ask::AddVolume { settings: volume.clone(), opened, reply });
+            cores.handles()[*core].send(Ask::AddVolume {
+                settings: volume.clone(),
+                opened,
+                mirror: None,
+                reply,
+            });
             let facts = facts.blocking_recv().expect("answered").expect("served");
             exports
                 .insert(volume.name.clone(), DirectoryEntry { settings: volume.clone(), facts, core: *core });
@@ -62,7 +67,12 @@ impl Node {
             reservations_dir: reservations_dir.to_owned(),
             ..IscsiSettings::closed()
         };
-        let directory = Arc::new(Directory { nbd: Arc::new(no_nbd()), iscsi: Arc::new(iscsi), exports });
+        let directory = Arc::new(Directory {
+            nbd: Arc::new(no_nbd()),
+            iscsi: Arc::new(iscsi),
+            links: Arc::default(),
+            exports,
+        });
         for core in cores.handles() {
             core.send(Ask::Directory(directory.clone()));
         }

@@ -2,13 +2,12 @@
 //!
 //! Its one rule: a secret is taken only from a file that nobody but its owner can read, and never printed.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use wire::iscsi::chap::{ChapUser, Secret};
 
 use crate::config::mistake::{Mistake, Origin, Slot, Wrong};
+use crate::config::private::first_line;
 use crate::config::section::{Section, text, text_as};
 
 /// 96 bits are the least that CHAP may be given without encryption below it (RFC 7143 §9.2.1).
@@ -87,26 +86,8 @@ fn user_name(name: &str) -> Result<String, Wrong> {
 
 /// The first line of the file at `path`.
 fn read_secret(path: &Path) -> Result<Vec<u8>, Wrong> {
-    let shown = path.display();
-    let unreadable = |error| {
-        Wrong::new(format!("the secret file {shown} cannot be read: {error}"), "name a readable file")
-    };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(Wrong::new(format!("{shown} is no file"), "name the file in which the secret stands"));
-    }
-    if let Some(mode) = open_to_others(&metadata) {
-        let cause = format!("the secret file {shown} can be read by others (mode {mode:03o})");
-        return Err(Wrong::new(cause, format!("run: chmod 600 {shown}")));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    checked_secret(text.lines().next().unwrap_or_default())
-        .map_err(|wrong| Wrong { cause: format!("{shown}: {}", wrong.cause), ..wrong })
-}
-
-/// Who may read it, if anybody but its owner.
-pub fn open_to_others(metadata: &fs::Metadata) -> Option<u32> {
-    Some(metadata.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0)
+    checked_secret(&first_line(path, "secret")?)
+        .map_err(|wrong| Wrong { cause: format!("{}: {}", path.display(), wrong.cause), ..wrong })
 }
 
 fn checked_secret(secret: &str) -> Result<Vec<u8>, Wrong> {
