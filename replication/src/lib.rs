@@ -9,6 +9,7 @@ mod base;
 mod candidate;
 pub mod config;
 pub mod coordinator;
+pub mod disk;
 pub mod effect;
 pub mod event;
 pub mod fault;
