@@ -1,10 +1,10 @@
 //! Mirrored volumes on the control thread: commands of operators to them.
 //!
-//! Its one rule: what a replica refuses is told in its own words, and changes nothing.
+//! Its one rule: what a replica refuses is no fault: it is handed on as it is.
 
 use std::time::Duration;
 
-use replication::Command;
+use replication::{Command, Refusal};
 use tokio::sync::oneshot;
 
 use super::report::unknown_volume;
@@ -18,9 +18,9 @@ const COMMAND_TIME: Duration = Duration::from_secs(30);
 const VERIFY_TIME: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Has the mirror of a volume carry out a command. A comparison that takes longer than a moment has begun when
-    /// this returns, and its outcome is in the volume's status.
-    pub async fn mirror_command(&self, name: &str, command: Command) -> Result<(), Fault> {
+    /// Has the mirror of a volume carry out a command, or says why its machine refuses it. A comparison that takes
+    /// longer than a moment has begun when this returns, and its outcome is in the volume's status.
+    pub async fn mirror_command(&self, name: &str, command: Command) -> Result<Result<(), Refusal>, Fault> {
         let (core, uuid) = {
             let live = self.live();
             let volume = live.volumes.get(name).ok_or_else(|| unknown_volume(name))?;
@@ -34,12 +34,9 @@ impl Node {
         let is_verify = matches!(command, Command::Verify { .. });
         let bound = if is_verify { VERIFY_TIME } else { COMMAND_TIME };
         match tokio::time::timeout(bound, answer).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(refusal))) => {
-                Err(Fault::new(Kind::Conflict, format!("volume `{name}`: refused: {refusal}")))
-            }
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(_)) => Err(ended()),
-            Err(_) if is_verify => Ok(()),
+            Err(_) if is_verify => Ok(Ok(())),
             Err(_) => Err(unanswered(name)),
         }
     }
