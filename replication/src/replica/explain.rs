@@ -1,7 +1,7 @@
 //! What a replica says of itself.
 
 use super::{Replica, Role};
-use crate::id::ReplicaId;
+use crate::id::{ReplicaId, VolumeId};
 use crate::status::{self, PeerState, PeerStatus, RoleState, Status};
 
 impl Replica {
@@ -30,6 +30,24 @@ impl Replica {
             active_extents: self.base.journal.activity.count(),
             last_fault: self.base.last_fault,
         }
+    }
+
+    /// Whether this replica leads, or is about to.
+    #[inline]
+    pub fn leads(&self) -> bool {
+        matches!(self.role, Role::Primary(_))
+    }
+
+    /// Whether clients' requests are carried out here, not forwarded.
+    #[inline]
+    pub fn serves_here(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.serves())
+    }
+
+    /// The volume that this copy belongs to; None while it belongs to none.
+    #[inline]
+    pub fn volume(&self) -> Option<VolumeId> {
+        self.base.journal.superblock().volume
     }
 
     /// Cause and next step in words, for every state that is not `in sync`; empty if all is well.
