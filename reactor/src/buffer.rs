@@ -352,6 +352,11 @@ impl View {
         front
     }
 
+    /// The same bytes for another holder.
+    pub fn share(&mut self) -> View {
+        View { ptr: self.ptr, len: self.len, keep: self.keep.share() }
+    }
+
     /// Forgets the first `count` bytes.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len, "a view does not outgrow itself");

@@ -3,8 +3,11 @@
 //! Buffers move in and come back with the result, also with an error.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use nix::sys::socket::SockaddrStorage;
 
 use crate::buffer::{Buffer, View};
 use crate::driver::Moment;
@@ -20,6 +23,12 @@ pub async fn accept(listener: &Handle) -> io::Result<OwnedFd> {
         Output::Descriptor(fd) => Ok(fd),
         other => unreachable!("accept gives a descriptor, not {other:?}"),
     }
+}
+
+/// Connects a stream socket of the address's family.
+pub async fn connect(socket: &Handle, address: SocketAddr) -> io::Result<()> {
+    let address = Box::new(SockaddrStorage::from(address));
+    Operation::new(Op::Connect { socket: socket.clone(), address }).await.result.map(drop)
 }
 
 /// What has come, in a receive buffer of the core; empty at the end of the stream. `len_max` 0 takes all

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::sys::socket::SockaddrStorage;
+
 use crate::buffer::{Buffer, View};
 use crate::gather::Gather;
 use crate::handle::Handle;
@@ -21,6 +23,13 @@ pub enum Op {
     Accept {
         /// A listening socket.
         listener: Handle,
+    },
+    /// connect(2); gives `Output::Count`.
+    Connect {
+        /// A stream socket.
+        socket: Handle,
+        /// Where to; boxed, so that it stays where it is while the kernel reads it.
+        address: Box<SockaddrStorage>,
     },
     /// recv(2) into a buffer that is taken when data has come; gives `Output::Buffer`, empty at the end of the stream.
     Receive {
@@ -163,6 +172,7 @@ impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Op::Accept { .. } => "accept",
+            Op::Connect { .. } => "connect",
             Op::Receive { .. } => "receive",
             Op::ReceiveInto { .. } => "receive into",
             Op::Send { .. } => "send",

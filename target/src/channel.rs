@@ -1,4 +1,4 @@
-//! A client's byte stream, plain or under TLS.
+//! A byte stream, plain or under TLS: a client's, or a peer's.
 //!
 //! Plain bytes go between the kernel and aligned buffers without a copy. Under TLS they pass through rustls,
 //! whose buffered interface is known to this file alone.
@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use nix::libc;
 use reactor::{Buffer, Core, Gather, Handle, Path, io as verbs};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use crate::fault::{Fault, Kind};
 
@@ -33,13 +34,13 @@ pub struct Parts {
     /// The socket.
     pub socket: OwnedFd,
     /// TLS, where it is in use.
-    pub tls: Option<Box<ServerConnection>>,
+    pub tls: Option<Box<Connection>>,
     /// Decrypted bytes that nobody has taken yet.
     pub plaintext: Vec<u8>,
 }
 
 struct Tls {
-    connection: Box<ServerConnection>,
+    connection: Box<Connection>,
     /// Ciphertext that rustls has not taken yet, and how much of it has been.
     pending: Option<(Buffer, usize)>,
 }
@@ -58,7 +59,7 @@ impl Channel {
     }
 
     /// The stream that another core took apart.
-    pub fn resume(mut self, tls: Option<Box<ServerConnection>>) -> Channel {
+    pub fn resume(mut self, tls: Option<Box<Connection>>) -> Channel {
         self.tls = tls.map(|connection| Rc::new(RefCell::new(Tls { connection, pending: None })));
         self
     }
@@ -153,6 +154,27 @@ impl Channel {
     pub async fn start_tls(&mut self, config: &Arc<ServerConfig>) -> Result<(), Fault> {
         let connection = ServerConnection::new(config.clone())
             .map_err(|error| Fault::caused(Kind::Protocol, "TLS cannot be started", error))?;
+        self.begin_tls(connection.into()).await
+    }
+
+    /// Performs the TLS handshake as the client, with a server of this name.
+    pub async fn connect_tls(
+        &mut self,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), Fault> {
+        let connection = ClientConnection::new(config.clone(), name)
+            .map_err(|error| Fault::caused(Kind::Protocol, "TLS cannot be started", error))?;
+        self.begin_tls(connection.into()).await
+    }
+
+    /// The certificate that the other end has shown under TLS.
+    pub fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
+        let tls = self.tls.as_ref()?.borrow();
+        tls.connection.peer_certificates()?.first().map(|certificate| certificate.clone().into_owned())
+    }
+
+    async fn begin_tls(&mut self, connection: Connection) -> Result<(), Fault> {
         let tls = Rc::new(RefCell::new(Tls { connection: Box::new(connection), pending: None }));
         tls.borrow_mut().connection.set_buffer_limit(None);
         let result = self.shake_hands(&tls).await;

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod generations;
 pub mod incoming;
 pub mod listener;
+pub mod local;
 pub mod message;
 pub mod metrics;
 pub mod mirror;

@@ -1,5 +1,248 @@
-//! The mirror of a volume on its core: carries out what `replication::Replica` asks for.
+//! The mirror of a volume on its core: the mover around `replication::Replica`.
+//!
+//! ```text
+//! fronts ─▶ requests ─┐                  ┌─▶ local bytes, metadata
+//! peers  ─▶ link ─────┼▶ Replica::step ──┼─▶ links to peers
+//! timer, operators ───┘                  └─▶ requests, operators, log
+//! ```
+//! Its one rule: events go in one at a time, and all that one has asked for is begun before the next goes in.
 
+mod commands;
+mod dial;
+mod effects;
+mod link;
+mod links;
 mod metadata;
+mod payloads;
+mod requests;
+mod stages;
+mod timer;
+mod words;
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use reactor::Core;
+use replication::wire::handshake::VolumeFacts;
+use replication::{
+    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, Time, Timing,
+};
+use uuid::Uuid;
+
+use crate::fault::{Fault, Kind};
+use crate::local::Local;
+use crate::settings::{LinkSettings, MirrorSettings, VolumeSettings};
+use crate::snapshot::MirrorSnapshot;
+
+pub use link::{Link, serve_link};
 pub use metadata::{OpenMetadata, open_metadata};
+
+use commands::Commands;
+use links::Links;
+use metadata::Metadata;
+use payloads::Payloads;
+use requests::Requests;
+use stages::Stages;
+use timer::Timer;
+
+/// How bitmaps are cut: what a resync sends at least.
+const REGION_BYTES: u64 = 64 << 10;
+/// The most that a link may make this node hold in memory.
+const LINK_BYTES_MAX: usize = 256 << 20;
+
+/// One mirrored volume's replica on its core.
+pub struct Mirror {
+    this: Weak<Mirror>,
+    core: Core,
+    name: String,
+    uuid: Uuid,
+    own: ReplicaId,
+    settings: RefCell<Arc<MirrorSettings>>,
+    link_settings: RefCell<Arc<LinkSettings>>,
+    local: Rc<Local>,
+    metadata: Rc<Metadata>,
+    machine: RefCell<Replica>,
+    events: RefCell<VecDeque<Event>>,
+    is_stepping: Cell<bool>,
+    payloads: Payloads,
+    requests: Requests,
+    commands: Commands,
+    links: Links,
+    timer: Timer,
+    stages: Stages,
+    is_closed: Cell<bool>,
+}
+
+impl Mirror {
+    /// The replica of the volume of these settings, whose bytes are in `local`. Serves, and dials its peers, from
+    /// now on.
+    pub fn start(
+        core: &Core,
+        settings: &VolumeSettings,
+        local: Rc<Local>,
+        metadata: OpenMetadata,
+        links: Arc<LinkSettings>,
+    ) -> Result<Rc<Mirror>, Fault> {
+        let mirror = settings.mirror.clone().expect("called for mirrored volumes only");
+        let (metadata, stored) = metadata.attach(core);
+        let config = config_of(&mirror, local.size_bytes());
+        let now = Time(core.now().0);
+        let machine = Replica::open(config, stored, now).map_err(|error| {
+            let context =
+                format!("the replica of volume {}, in {}", settings.name, mirror.metadata.display());
+            Fault::caused(Kind::Conflict, context, error)
+        })?;
+        let mirror = Rc::new_cyclic(|this| Mirror {
+            this: this.clone(),
+            core: core.clone(),
+            name: settings.name.clone(),
+            uuid: settings.uuid,
+            own: ReplicaId(mirror.own as u8),
+            links: Links::new(&mirror.replicas),
+            settings: RefCell::new(mirror),
+            link_settings: RefCell::new(links),
+            local,
+            metadata,
+            machine: RefCell::new(machine),
+            events: RefCell::default(),
+            is_stepping: Cell::new(false),
+            payloads: Payloads::default(),
+            requests: Requests::default(),
+            commands: Commands::default(),
+            timer: Timer::default(),
+            stages: Stages::default(),
+            is_closed: Cell::new(false),
+        });
+        mirror.handle(Event::Tick);
+        dial::start(&mirror);
+        Ok(mirror)
+    }
+
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which volume, as clients know it.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The core that it lives on.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Its settings of this moment.
+    pub fn settings(&self) -> Arc<MirrorSettings> {
+        self.settings.borrow().clone()
+    }
+
+    /// New ones, as far as they can change while it runs: where peers are.
+    pub fn set_settings(&self, settings: &Arc<MirrorSettings>) {
+        self.settings.replace(settings.clone());
+        self.links.changed.wake_all();
+    }
+
+    /// How links authenticate from now on.
+    pub fn set_link_settings(&self, links: &Arc<LinkSettings>) {
+        self.link_settings.replace(links.clone());
+    }
+
+    /// Whether reads are served from the bytes of this node.
+    pub fn serves_here(&self) -> bool {
+        self.machine.borrow().serves_here()
+    }
+
+    /// Tells how it is.
+    pub fn snapshot(&self) -> MirrorSnapshot {
+        let machine = self.machine.borrow();
+        MirrorSnapshot {
+            status: machine.status(),
+            explanation: machine.explain(),
+            stages: self.stages.snapshot(),
+            links: self.links.snapshot(self.own),
+            verification: self.commands.verification(),
+        }
+    }
+
+    /// The volume as a handshake compares it.
+    pub fn facts(&self) -> VolumeFacts {
+        VolumeFacts {
+            volume: self.name.clone(),
+            replicas: self.settings.borrow().replicas.clone(),
+            own: self.own,
+            size_bytes: self.local.size_bytes(),
+            region_bytes: REGION_BYTES,
+        }
+    }
+
+    /// The node that is linked as this replica.
+    pub fn node_linked(&self, replica: ReplicaId) -> Option<NodeId> {
+        let is_known = replica.index() < self.settings.borrow().replicas.len();
+        if is_known { self.links.node_of(replica) } else { None }
+    }
+
+    /// Ends all links: nothing is served or applied any more.
+    pub fn close(&self) {
+        self.is_closed.set(true);
+        self.links.close();
+        self.requests.fail_all();
+    }
+
+    /// Gives the machine an event, and does all that it asks for.
+    fn handle(&self, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        if self.is_stepping.replace(true) {
+            return;
+        }
+        let mut effects: Vec<Effect> = Vec::with_capacity(8);
+        loop {
+            let next = self.events.borrow_mut().pop_front();
+            let Some(event) = next else { break };
+            if self.is_closed.get() {
+                continue;
+            }
+            let now = Time(self.core.now().0);
+            self.machine.borrow_mut().step(event, now, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect, now);
+            }
+        }
+        self.is_stepping.set(false);
+    }
+
+    fn this(&self) -> Rc<Mirror> {
+        self.this.upgrade().expect("whoever calls holds it")
+    }
+}
+
+fn config_of(mirror: &MirrorSettings, size_bytes: u64) -> ReplicaConfig {
+    let node = NodeId(*mirror.node.as_bytes());
+    let own = ReplicaId(mirror.own as u8);
+    let mut config = ReplicaConfig::new(own, mirror.replicas.clone(), node, size_bytes);
+    config.new_volume = replication::VolumeId(*Uuid::new_v4().as_bytes());
+    config.incarnation = Incarnation(Uuid::new_v4().as_u64_pair().0);
+    config.blank = mirror.blank;
+    config.cache_kept = mirror.cache_kept;
+    config.on_peer_loss = mirror.on_peer_loss;
+    config.limits = Limits::default();
+    config.geometry.region_bytes = REGION_BYTES;
+    config.timing = timing_of(mirror.peer_timeout.as_nanos() as u64);
+    config
+}
+
+/// Leases and pings follow the time that a peer may be silent.
+fn timing_of(peer_timeout: u64) -> Timing {
+    let default = Timing::default();
+    Timing {
+        peer_timeout,
+        flush_timeout: default.flush_timeout.max(peer_timeout),
+        lease: peer_timeout,
+        lease_margin: peer_timeout / 5,
+        ping: (peer_timeout / 5).max(1),
+        ..default
+    }
+}

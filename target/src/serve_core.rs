@@ -24,8 +24,9 @@ use wire::nbd::handshake::ExportTable;
 use crate::clients::{Client, Clients, DropReason};
 use crate::fault::{Fault, Kind};
 use crate::listener;
+use crate::local::Local;
 use crate::message::{Adopted, Ask, Directory, VolumeFacts};
-use crate::mirror::OpenMetadata;
+use crate::mirror::{Mirror, OpenMetadata};
 use crate::scsi_unit::Units;
 use crate::serve_iscsi::{self, Sessions};
 use crate::serve_mirror;
@@ -320,7 +321,11 @@ impl ServingCore {
             Ask::Adopt(Adopted::Mirror(handover)) => {
                 self.core.spawn(serve_mirror::resume(self.clone(), *handover));
             }
-            Ask::Mirror { .. } => {}
+            Ask::Mirror { uuid, command, reply } => {
+                if let Some(mirror) = self.volume(uuid).and_then(|volume| volume.mirror().cloned()) {
+                    mirror.command(command, reply);
+                }
+            }
             Ask::Scsi(ask) => self.units.obey(self, ask),
             Ask::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
@@ -333,11 +338,16 @@ impl ServingCore {
         &self,
         settings: Arc<VolumeSettings>,
         opened: Opened,
-        _mirror: Option<Box<OpenMetadata>>,
+        metadata: Option<Box<OpenMetadata>>,
     ) -> Result<VolumeFacts, Fault> {
         let store = Store::attach(&self.core, opened)?;
         let uuid = settings.uuid;
-        let volume = Volume::new(&self.core, settings, store);
+        let local = Rc::new(Local::new(&self.core, &settings.name, store));
+        let links = self.directory.borrow().links.clone();
+        let mirror = metadata
+            .map(|metadata| Mirror::start(&self.core, &settings, local.clone(), *metadata, links))
+            .transpose()?;
+        let volume = Volume::over(settings, local, mirror);
         let facts = volume.facts();
         self.volumes.borrow_mut().insert(uuid, volume);
         Ok(facts)
@@ -366,6 +376,9 @@ impl ServingCore {
         for entry in directory.exports.values().filter(|entry| entry.core == self.index) {
             if let Some(volume) = self.volume(entry.settings.uuid) {
                 volume.set_settings(entry.settings.clone());
+                if let Some(mirror) = volume.mirror() {
+                    mirror.set_link_settings(&directory.links);
+                }
             }
         }
         self.exports.replace(Rc::new(export_table(&directory, None)));
@@ -437,10 +450,7 @@ impl ServingCore {
 
     async fn flush(&self, volume: Rc<Volume>, grace: Duration) -> Result<(), Fault> {
         let name = volume.settings().name.clone();
-        if !volume.is_dirty() {
-            return Ok(());
-        }
-        let flushed = self.within(grace, volume, |volume| async move { volume.flush().await }).await;
+        let flushed = self.within(grace, volume, |volume| async move { volume.close().await }).await;
         flushed.unwrap_or_else(|| {
             let context = format!("volume {name}: its backing did not finish a flush in {grace:?}");
             Err(Fault::new(Kind::Io, context))

@@ -1,65 +1,41 @@
-//! A volume on its core: any range in, aligned ranges out to the store; and its counters.
+//! A volume on its core, as fronts know it: its bytes, alone or mirrored, its settings and its counters.
 //!
-//! Fronts know a volume, never a store. Ranges lie inside the volume: fronts check them against its size.
+//! Fronts know a volume, never a store or a peer. Ranges lie inside the volume: fronts check them against its size.
 
 use std::cell::{Cell, RefCell};
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use reactor::buffer::PIECE_BYTES_MAX;
 use reactor::sync::WaitList;
-use reactor::{Buffer, Core, View, io as verbs};
+use reactor::{Buffer, View};
 use wire::nbd::transmission::Extent;
 
 use crate::fault::{Fault, Kind};
-use crate::generations::{Generations, Running};
+use crate::local::Local;
 use crate::message::VolumeFacts;
-use crate::range_lock::RangeLock;
+use crate::mirror::Mirror;
 use crate::settings::VolumeSettings;
 use crate::snapshot::{Operation, OperationCounters, VolumeSnapshot};
-use crate::store::{Store, Zeroing};
+use crate::store::Zeroing;
 
 /// Latencies are kept from 1 ns to 100 s with two significant digits.
-const LATENCY_NS_MAX: u64 = 100_000_000_000;
-/// What a store in memory zeroes or discards at a time, in about a millisecond.
-const STEP_BYTES: u64 = 4 << 20;
+pub const LATENCY_NS_MAX: u64 = 100_000_000_000;
 
 /// One volume.
 pub struct Volume {
     settings: RefCell<Arc<VolumeSettings>>,
-    core: Core,
-    store: Store,
-    /// Copied out of the store, where the path of an I/O would have to borrow it.
-    size_bytes: Cell<u64>,
-    block_bytes: u64,
-    ranges: Rc<RangeLock>,
+    local: Rc<Local>,
+    mirror: Option<Rc<Mirror>>,
     operations: RefCell<Vec<OperationCounters>>,
-    generations: Generations,
-    /// Changes made, and how many of them a sync has covered.
-    changes: Cell<u64>,
-    synced: Cell<u64>,
     connections: Cell<usize>,
     detached: WaitList,
 }
 
-/// A change in flight. Counted when it ends, so that no flush that began before it is taken to cover it.
-struct Change<'a> {
-    changes: &'a Cell<u64>,
-    _running: Running<'a>,
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.changes.set(self.changes.get() + 1);
-    }
-}
-
 impl Volume {
-    /// Serves `store` as `settings` say.
-    pub fn new(core: &Core, settings: Arc<VolumeSettings>, store: Store) -> Rc<Volume> {
+    /// Serves what is in `local`, or mirrored by `mirror`.
+    pub fn over(settings: Arc<VolumeSettings>, local: Rc<Local>, mirror: Option<Rc<Mirror>>) -> Rc<Volume> {
         let operations = Operation::ALL.map(|operation| OperationCounters {
             operation,
             requests: 0,
@@ -69,15 +45,9 @@ impl Volume {
         });
         Rc::new(Volume {
             settings: RefCell::new(settings),
-            core: core.clone(),
-            size_bytes: Cell::new(store.size_bytes()),
-            block_bytes: store.block_bytes().into(),
-            store,
-            ranges: Rc::default(),
+            local,
+            mirror,
             operations: RefCell::new(operations.into()),
-            generations: Generations::default(),
-            changes: Cell::new(0),
-            synced: Cell::new(0),
             connections: Cell::new(0),
             detached: WaitList::default(),
         })
@@ -90,32 +60,36 @@ impl Volume {
 
     /// New settings of the same backing.
     pub fn set_settings(&self, settings: Arc<VolumeSettings>) {
+        if let (Some(mirror), Some(new)) = (&self.mirror, &settings.mirror) {
+            mirror.set_settings(new);
+        }
         self.settings.replace(settings);
+    }
+
+    /// Its mirror, if it has replicas.
+    pub fn mirror(&self) -> Option<&Rc<Mirror>> {
+        self.mirror.as_ref()
     }
 
     /// What it is now.
     pub fn facts(&self) -> VolumeFacts {
-        self.store.facts()
+        self.local.facts()
     }
 
     /// Bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.size_bytes.get()
+        self.local.size_bytes()
     }
 
     /// Serves `size_bytes` from now on, and waits until nothing that began under another size is in flight.
     pub async fn set_size(&self, size_bytes: u64) -> Result<VolumeFacts, Fault> {
-        let before = self.size_bytes.get();
-        self.size_bytes.set(size_bytes.min(before));
-        self.generations.settled().await;
-        let result = self.store.set_size(size_bytes);
-        self.size_bytes.set(if result.is_ok() { size_bytes } else { before });
-        result.map(|()| self.facts())
+        self.alone("be resized while it is served")?;
+        self.local.set_size(size_bytes).await
     }
 
-    /// Whether `write` never waits for a device, so that data may be lent to it from a receive buffer.
+    /// Whether `write` never waits for a device or a peer, so that data may be lent to it from a receive buffer.
     pub fn is_immediate(&self) -> bool {
-        self.store.is_immediate()
+        self.mirror.is_none() && self.local.is_immediate()
     }
 
     /// The bytes of `offset..offset + len`, at most `PIECE_BYTES_MAX`. `take` gives the buffer, where one is needed.
@@ -125,31 +99,18 @@ impl Volume {
         len: usize,
         take: impl AsyncFnOnce(usize) -> Buffer,
     ) -> Result<View, Fault> {
-        let _running = self.generations.begin();
-        self.still_inside(offset, len as u64, Kind::Invalid)?;
-        if let Some(view) = self.store.view(offset, len) {
-            return Ok(view);
+        match &self.mirror {
+            None => self.local.read(offset, len, take).await,
+            Some(mirror) => mirror.read(offset, len, take).await,
         }
-        let whole = self.blocks_around(offset..offset + len as u64);
-        let buffer = take((whole.end - whole.start) as usize).await;
-        let buffer = self.store.read(whole.start, buffer).await?;
-        Ok(buffer.into_view((offset - whole.start) as usize, len))
     }
 
     /// Writes `data` to `offset`, durably if asked.
     pub async fn write(&self, offset: u64, data: View, durable: bool) -> Result<(), Fault> {
-        let _running = self.change();
-        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
-        let range = offset..offset + data.len() as u64;
-        if self.needs_no_lock() {
-            return self.store.write(offset, data, durable).await;
+        match &self.mirror {
+            None => self.local.write(offset, data, durable).await,
+            Some(mirror) => mirror.write(offset, data, durable).await,
         }
-        if self.blocks_around(range.clone()) != range {
-            return self.modify(range, durable, |start, to| data.copy_range_to(start, to)).await;
-        }
-        let _guard = self.ranges.shared(range).await;
-        let data = self.aligned(data);
-        self.store.write(offset, data, durable).await
     }
 
     /// Writes `data` if the volume holds `expected` there, with no other write of any client in between; else
@@ -161,76 +122,43 @@ impl Volume {
         data: &[u8],
         durable: bool,
     ) -> Result<Option<u64>, Fault> {
-        assert_eq!(expected.len(), data.len(), "callers give two halves of one transfer");
-        let _running = self.change();
-        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
-        let range = offset..offset + data.len() as u64;
-        let whole = self.blocks_around(range.clone());
-        let _guard = self.ranges.exclusive(whole.clone()).await;
-        let mut buffers = Vec::new();
-        for piece in pieces(whole.clone()) {
-            let mut buffer = self.store.read(piece.start, self.take(length_of(&piece))).await?;
-            let (at, there) = overlap(&range, &piece, buffer.bytes_mut());
-            let wanted = &expected[at..at + there.len()];
-            if let Some(differs) = there.iter().zip(wanted).position(|(a, b)| a != b) {
-                return Ok(Some((at + differs) as u64));
-            }
-            there.copy_from_slice(&data[at..at + there.len()]);
-            buffers.push((piece.start, buffer));
-        }
-        for (at, buffer) in buffers {
-            let len = buffer.len();
-            self.store.write(at, buffer.into_view(0, len), durable).await?;
-        }
-        Ok(None)
+        self.alone("compare and write in one step")?;
+        self.local.compare_and_write(offset, expected, data, durable).await
     }
 
     /// Sets the bits that are set in `data`, with no other write of any client in between.
     pub async fn or_write(&self, offset: u64, data: &[u8], durable: bool) -> Result<(), Fault> {
-        let _running = self.change();
-        self.still_inside(offset, data.len() as u64, Kind::NoSpace)?;
-        let set_bits = |start: usize, to: &mut [u8]| {
-            to.iter_mut().zip(&data[start..]).for_each(|(to, from)| *to |= from);
-        };
-        self.modify(offset..offset + data.len() as u64, durable, set_bits).await
+        self.alone("set bits in one step")?;
+        self.local.or_write(offset, data, durable).await
     }
 
     /// Makes every write that was acknowledged durable.
     pub async fn flush(&self) -> Result<(), Fault> {
-        let covered = self.changes.get();
-        self.store.sync().await?;
-        self.synced.set(covered.max(self.synced.get()));
-        Ok(())
+        match &self.mirror {
+            None => self.local.flush().await,
+            Some(mirror) => mirror.flush().await,
+        }
     }
 
     /// Waits for the reads and writes that have begun before now.
     pub async fn settled(&self) {
-        self.generations.settled().await;
+        self.local.settled().await;
     }
 
-    /// Whether something was written since the last flush.
-    pub fn is_dirty(&self) -> bool {
-        self.changes.get() > self.synced.get()
+    /// Makes durable what this node has and has not made durable; of a mirror, its own replica alone.
+    pub async fn close(&self) -> Result<(), Fault> {
+        if let Some(mirror) = &self.mirror {
+            mirror.close();
+        }
+        if self.local.is_dirty() { self.local.flush().await } else { Ok(()) }
     }
 
-    /// Lets the backing forget the whole blocks of the range; the rest stays.
+    /// Lets the backing forget the whole blocks of the range; the rest stays. Of a mirror: all of it reads as zero.
     pub async fn trim(&self, offset: u64, len: u64, durable: bool) -> Result<(), Fault> {
-        let _running = self.change();
-        self.still_inside(offset, len, Kind::Invalid)?;
-        let inner = self.blocks_inside(offset..offset + len);
-        if inner.is_empty() {
-            return Ok(());
+        match &self.mirror {
+            None => self.local.trim(offset, len, durable).await,
+            Some(mirror) => mirror.write_zeroes(offset, len, true, durable).await,
         }
-        let _guard = self.ranges.exclusive(inner.clone()).await;
-        for step in self.steps(inner) {
-            match self.store.discard(step.start, step.end - step.start).await {
-                // Trimming is advice; a backing that cannot take it has done no harm.
-                Err(fault) if fault.kind() == Kind::Unsupported => break,
-                result => result,
-            }?;
-            self.let_others().await;
-        }
-        self.sync_if(durable).await
     }
 
     /// Zeroes the range.
@@ -241,38 +169,26 @@ impl Volume {
         how: Zeroing,
         durable: bool,
     ) -> Result<(), Fault> {
-        let _running = self.change();
-        self.still_inside(offset, len, Kind::NoSpace)?;
-        let range = offset..offset + len;
-        let inner = self.blocks_inside(range.clone());
-        if inner.is_empty() {
-            return self.modify_zero(range, durable).await;
+        match &self.mirror {
+            None => self.local.write_zeroes(offset, len, how, durable).await,
+            // Nobody here knows whether a peer can do it fast.
+            Some(_) if how.fast_only => self.alone("be zeroed without writing zeroes"),
+            Some(mirror) => mirror.write_zeroes(offset, len, how.may_unmap, durable).await,
         }
-        {
-            let _guard = self.ranges.exclusive(inner.clone()).await;
-            for step in self.steps(inner.clone()) {
-                match self.store.zero(step.start, step.end - step.start, how).await {
-                    Err(fault) if fault.kind() == Kind::Unsupported && !how.fast_only => {
-                        self.fill_with_zeroes(step).await
-                    }
-                    result => result,
-                }?;
-                self.let_others().await;
-            }
-        }
-        self.modify_zero(range.start..inner.start, false).await?;
-        self.modify_zero(inner.end..range.end, false).await?;
-        self.sync_if(durable).await
     }
 
     /// What is allocated from `offset` on.
     pub async fn extents(&self, offset: u64, len: u64, extents_max: usize) -> Result<Vec<Extent>, Fault> {
-        self.store.extents(offset, len, extents_max).await
+        match &self.mirror {
+            // What is a hole here may be data where the volume is led.
+            Some(mirror) if !mirror.serves_here() => Ok(vec![Extent { length: len, flags: 0 }]),
+            _ => self.local.extents(offset, len, extents_max).await,
+        }
     }
 
     /// Says that the range will be read soon.
     pub async fn prefetch(&self, offset: u64, len: u64) -> Result<(), Fault> {
-        self.store.prefetch(offset, len).await
+        self.local.prefetch(offset, len).await
     }
 
     /// Counts one answered request.
@@ -313,132 +229,16 @@ impl Volume {
             connections: self.connections.get(),
             facts: self.facts(),
             operations: self.operations.borrow().clone(),
-            mirror: None,
+            mirror: self.mirror.as_ref().map(|mirror| mirror.snapshot()),
         }
     }
 
-    /// A request was checked when its header came; the volume may have shrunk before its data did.
-    fn still_inside(&self, offset: u64, len: u64, beyond: Kind) -> Result<(), Fault> {
-        let size_bytes = self.size_bytes.get();
-        if offset + len <= size_bytes {
+    /// What a mirrored volume cannot do.
+    fn alone(&self, what: &str) -> Result<(), Fault> {
+        if self.mirror.is_none() {
             return Ok(());
         }
         let name = &self.settings.borrow().name;
-        Err(Fault::new(beyond, format!("volume {name} has shrunk to {size_bytes} bytes under a request")))
+        Err(Fault::new(Kind::Unsupported, format!("volume {name} is mirrored and cannot {what}")))
     }
-
-    fn change(&self) -> Change<'_> {
-        Change { changes: &self.changes, _running: self.generations.begin() }
-    }
-
-    async fn sync_if(&self, durable: bool) -> Result<(), Fault> {
-        if durable { self.flush().await } else { Ok(()) }
-    }
-
-    /// A write to a store that never waits and has no blocks is over within one turn of its task: nothing comes
-    /// between, neither before it nor into a read-modify-write of another task.
-    fn needs_no_lock(&self) -> bool {
-        self.block_bytes == 1 && self.store.is_immediate()
-    }
-
-    /// Reads the blocks around `range`, lets `change` alter those bytes of the range that it is shown (and told the
-    /// start of, within the range), writes them back, with nobody else writing to them.
-    async fn modify(
-        &self,
-        range: Range<u64>,
-        durable: bool,
-        change: impl Fn(usize, &mut [u8]),
-    ) -> Result<(), Fault> {
-        let whole = self.blocks_around(range.clone());
-        let _guard = self.ranges.exclusive(whole.clone()).await;
-        for piece in pieces(whole) {
-            let mut buffer = self.store.read(piece.start, self.take(length_of(&piece))).await?;
-            let (start, there) = overlap(&range, &piece, buffer.bytes_mut());
-            change(start, there);
-            let len = buffer.len();
-            self.store.write(piece.start, buffer.into_view(0, len), durable).await?;
-        }
-        Ok(())
-    }
-
-    async fn modify_zero(&self, range: Range<u64>, durable: bool) -> Result<(), Fault> {
-        if range.is_empty() { Ok(()) } else { self.modify(range, durable, |_, to| to.fill(0)).await }
-    }
-
-    async fn fill_with_zeroes(&self, range: Range<u64>) -> Result<(), Fault> {
-        let mut at = range.start;
-        while at < range.end {
-            let len = (range.end - at).min(PIECE_BYTES_MAX as u64 / 4) as usize;
-            let mut buffer = self.take(len);
-            buffer.bytes_mut().fill(0);
-            self.store.write(at, buffer.into_view(0, len), false).await?;
-            self.let_others().await;
-            at += len as u64;
-        }
-        Ok(())
-    }
-
-    /// A store that works on the spot works on a long range in steps.
-    fn steps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
-        let step = if self.is_immediate() { STEP_BYTES } else { u64::MAX };
-        let mut at = range.start;
-        std::iter::from_fn(move || {
-            let start = at;
-            at = range.end.min(start.saturating_add(step));
-            (start < range.end).then_some(start..at)
-        })
-    }
-
-    /// Between two steps, a turn for everything else of this core.
-    async fn let_others(&self) {
-        if self.is_immediate() {
-            verbs::sleep(&self.core, Duration::ZERO).await;
-        }
-    }
-
-    /// `data` itself, or a copy that is aligned in memory.
-    fn aligned(&self, data: View) -> View {
-        if data.is_aligned(self.block_bytes as usize) {
-            return data;
-        }
-        let len = data.len();
-        let mut buffer = self.take(len);
-        data.copy_to(buffer.bytes_mut());
-        buffer.into_view(0, len)
-    }
-
-    /// Never waits: who holds a range and waits for a buffer would wait for those who wait for the range.
-    fn take(&self, len: usize) -> Buffer {
-        let arena = self.core.arena();
-        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
-    }
-
-    fn blocks_around(&self, range: Range<u64>) -> Range<u64> {
-        let mask = self.block_bytes - 1;
-        range.start & !mask..(range.end + mask) & !mask
-    }
-
-    fn blocks_inside(&self, range: Range<u64>) -> Range<u64> {
-        let mask = self.block_bytes - 1;
-        let start = (range.start + mask) & !mask;
-        start..(range.end & !mask).max(start)
-    }
-}
-
-/// A range in pieces that fit a buffer.
-fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let end = range.end;
-    range.step_by(PIECE_BYTES_MAX).map(move |start| start..end.min(start + PIECE_BYTES_MAX as u64))
-}
-
-fn length_of(piece: &Range<u64>) -> usize {
-    (piece.end - piece.start) as usize
-}
-
-/// The bytes of `piece` that belong to `range`, and where they lie in it.
-fn overlap<'a>(range: &Range<u64>, piece: &Range<u64>, bytes: &'a mut [u8]) -> (usize, &'a mut [u8]) {
-    let start = range.start.max(piece.start);
-    let end = range.end.min(piece.end);
-    let there = &mut bytes[(start - piece.start) as usize..(end - piece.start) as usize];
-    ((start - range.start) as usize, there)
 }

@@ -5,6 +5,7 @@ use std::ptr;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
+use nix::sys::socket::SockaddrLike;
 
 use crate::buffer::{Buffer, View};
 use crate::handle::Handle;
@@ -26,6 +27,10 @@ pub(super) fn of(op: &mut Op, buffer_ring: bool) -> Entry {
                 .flags(libc::SOCK_CLOEXEC)
                 .build()
                 .flags(flags)
+        }
+        Op::Connect { socket, address } => {
+            let (fd, flags) = target(socket);
+            opcode::Connect::new(fd, address.as_ptr(), address.len()).build().flags(flags)
         }
         Op::Receive { socket, len_max } => {
             assert!(buffer_ring, "without a buffer ring the driver takes the buffer itself");

@@ -7,12 +7,12 @@ impl < __Context > :: bincode :: Decode < __Context > for Lead
         core :: result :: Result ::
         Ok(Self
         {
-            volume : :: bincode :: Decode :: decode(decoder) ?, record : ::
-            bincode :: Decode :: decode(decoder) ?, history : :: bincode ::
-            Decode :: decode(decoder) ?, term : :: bincode :: Decode ::
-            decode(decoder) ?, begins : :: bincode :: Decode ::
-            decode(decoder) ?, report : :: bincode :: Decode ::
-            decode(decoder) ?,
+            volume : :: bincode :: Decode :: decode(decoder) ?, era : ::
+            bincode :: Decode :: decode(decoder) ?, record : :: bincode ::
+            Decode :: decode(decoder) ?, history : :: bincode :: Decode ::
+            decode(decoder) ?, term : :: bincode :: Decode :: decode(decoder)
+            ?, begins : :: bincode :: Decode :: decode(decoder) ?, report : ::
+            bincode :: Decode :: decode(decoder) ?,
         })
     }
 } impl < '__de, __Context > :: bincode :: BorrowDecode < '__de, __Context >
@@ -26,13 +26,15 @@ for Lead
         Ok(Self
         {
             volume : :: bincode :: BorrowDecode ::< '_, __Context >::
-            borrow_decode(decoder) ?, record : :: bincode :: BorrowDecode ::<
-            '_, __Context >:: borrow_decode(decoder) ?, history : :: bincode
-            :: BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
-            term : :: bincode :: BorrowDecode ::< '_, __Context >::
-            borrow_decode(decoder) ?, begins : :: bincode :: BorrowDecode ::<
-            '_, __Context >:: borrow_decode(decoder) ?, report : :: bincode ::
+            borrow_decode(decoder) ?, era : :: bincode :: BorrowDecode ::< '_,
+            __Context >:: borrow_decode(decoder) ?, record : :: bincode ::
             BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
+            history : :: bincode :: BorrowDecode ::< '_, __Context >::
+            borrow_decode(decoder) ?, term : :: bincode :: BorrowDecode ::<
+            '_, __Context >:: borrow_decode(decoder) ?, begins : :: bincode ::
+            BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
+            report : :: bincode :: BorrowDecode ::< '_, __Context >::
+            borrow_decode(decoder) ?,
         })
     }
 }

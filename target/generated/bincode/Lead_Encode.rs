@@ -5,7 +5,8 @@ impl :: bincode :: Encode for Lead
     :: error :: EncodeError >
     {
         :: bincode :: Encode :: encode(&self.volume, encoder) ?; :: bincode ::
-        Encode :: encode(&self.record, encoder) ?; :: bincode :: Encode ::
+        Encode :: encode(&self.era, encoder) ?; :: bincode :: Encode ::
+        encode(&self.record, encoder) ?; :: bincode :: Encode ::
         encode(&self.history, encoder) ?; :: bincode :: Encode ::
         encode(&self.term, encoder) ?; :: bincode :: Encode ::
         encode(&self.begins, encoder) ?; :: bincode :: Encode ::

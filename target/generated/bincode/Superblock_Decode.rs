@@ -9,7 +9,8 @@ impl < __Context > :: bincode :: Decode < __Context > for Superblock
         {
             node : :: bincode :: Decode :: decode(decoder) ?, replica : ::
             bincode :: Decode :: decode(decoder) ?, volume : :: bincode ::
-            Decode :: decode(decoder) ?, size_bytes : :: bincode :: Decode ::
+            Decode :: decode(decoder) ?, era : :: bincode :: Decode ::
+            decode(decoder) ?, size_bytes : :: bincode :: Decode ::
             decode(decoder) ?, region_bytes : :: bincode :: Decode ::
             decode(decoder) ?, promised : :: bincode :: Decode ::
             decode(decoder) ?, record : :: bincode :: Decode ::
@@ -32,15 +33,17 @@ for Superblock
             node : :: bincode :: BorrowDecode ::< '_, __Context >::
             borrow_decode(decoder) ?, replica : :: bincode :: BorrowDecode ::<
             '_, __Context >:: borrow_decode(decoder) ?, volume : :: bincode ::
-            BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
-            size_bytes : :: bincode :: BorrowDecode ::< '_, __Context >::
-            borrow_decode(decoder) ?, region_bytes : :: bincode ::
-            BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
-            promised : :: bincode :: BorrowDecode ::< '_, __Context >::
-            borrow_decode(decoder) ?, record : :: bincode :: BorrowDecode ::<
-            '_, __Context >:: borrow_decode(decoder) ?, in_force : :: bincode
-            :: BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,
-            history : :: bincode :: BorrowDecode ::< '_, __Context >::
+            BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?, era :
+            :: bincode :: BorrowDecode ::< '_, __Context >::
+            borrow_decode(decoder) ?, size_bytes : :: bincode :: BorrowDecode
+            ::< '_, __Context >:: borrow_decode(decoder) ?, region_bytes : ::
+            bincode :: BorrowDecode ::< '_, __Context >::
+            borrow_decode(decoder) ?, promised : :: bincode :: BorrowDecode
+            ::< '_, __Context >:: borrow_decode(decoder) ?, record : ::
+            bincode :: BorrowDecode ::< '_, __Context >::
+            borrow_decode(decoder) ?, in_force : :: bincode :: BorrowDecode
+            ::< '_, __Context >:: borrow_decode(decoder) ?, history : ::
+            bincode :: BorrowDecode ::< '_, __Context >::
             borrow_decode(decoder) ?, full : :: bincode :: BorrowDecode ::<
             '_, __Context >:: borrow_decode(decoder) ?, mixed : :: bincode ::
             BorrowDecode ::< '_, __Context >:: borrow_decode(decoder) ?,

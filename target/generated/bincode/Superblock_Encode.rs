@@ -7,6 +7,7 @@ impl :: bincode :: Encode for Superblock
         :: bincode :: Encode :: encode(&self.node, encoder) ?; :: bincode ::
         Encode :: encode(&self.replica, encoder) ?; :: bincode :: Encode ::
         encode(&self.volume, encoder) ?; :: bincode :: Encode ::
+        encode(&self.era, encoder) ?; :: bincode :: Encode ::
         encode(&self.size_bytes, encoder) ?; :: bincode :: Encode ::
         encode(&self.region_bytes, encoder) ?; :: bincode :: Encode ::
         encode(&self.promised, encoder) ?; :: bincode :: Encode ::

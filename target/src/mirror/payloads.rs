@@ -1,0 +1,55 @@
+//! The bytes that the machine knows by number.
+//!
+//! Its one rule: a number is given back once; whoever still needs the bytes has shared them before.
+
+use std::cell::RefCell;
+
+use reactor::View;
+use reactor::driver::Moment;
+use replication::DataId;
+use slab::Slab;
+
+/// All payload of one volume.
+#[derive(Default)]
+pub struct Payloads(RefCell<Slab<Payload>>);
+
+struct Payload {
+    view: View,
+    crc: Option<u32>,
+    since: Moment,
+    /// Of the peers' budget for memory.
+    link_bytes: usize,
+}
+
+impl Payloads {
+    /// Takes bytes in. Of those that a link has brought, the checksum is known.
+    pub fn insert(&self, view: View, crc: Option<u32>, since: Moment) -> DataId {
+        let link_bytes = if crc.is_some() { view.len() } else { 0 };
+        DataId(self.0.borrow_mut().insert(Payload { view, crc, since, link_bytes }) as u64)
+    }
+
+    /// The bytes for one more holder, and since when they are here.
+    pub fn share(&self, data: DataId) -> (View, Moment) {
+        let mut payloads = self.0.borrow_mut();
+        let payload = &mut payloads[data.0 as usize];
+        (payload.view.share(), payload.since)
+    }
+
+    /// The same, with their CRC32C, which is computed once.
+    pub fn share_checked(&self, data: DataId) -> (View, u32) {
+        let mut payloads = self.0.borrow_mut();
+        let payload = &mut payloads[data.0 as usize];
+        let crc = *payload.crc.get_or_insert_with(|| payload.view.crc32c(0));
+        (payload.view.share(), crc)
+    }
+
+    /// Lets them go.
+    pub fn remove(&self, data: DataId) -> View {
+        self.0.borrow_mut().remove(data.0 as usize).view
+    }
+
+    /// Bytes that links have brought and the machine still holds.
+    pub fn link_bytes(&self) -> usize {
+        self.0.borrow().iter().map(|(_, payload)| payload.link_bytes).sum()
+    }
+}
