@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -333,6 +334,21 @@ fn a_server_that_trickles_is_given_up() {
     let impatient = ConnectOptions { stall_timeout: Duration::from_millis(300), ..options(Style::Simple) };
     let error = asked(address, &impatient, Command::Read).expect_err("it never ends");
     assert_eq!(error.kind(), Kind::Lost, "{error}");
+}
+
+#[test]
+fn a_client_that_leaves_at_once_says_goodbye() {
+    static ASKED: Mutex<Vec<Command>> = Mutex::new(Vec::new());
+    let address = server(|request, _| {
+        ASKED.lock().expect("nobody panics here").push(request.command);
+        None
+    });
+    let uri: Uri = format!("nbd://{address}/disk").parse().expect("a URI");
+    let parted = runtime::block_on(async {
+        Client::connect(&uri, &options(Style::Extended)).await?.disconnect().await
+    });
+    assert!(parted.is_ok(), "{parted:?}");
+    assert_eq!(*ASKED.lock().expect("nobody panics here"), [Command::Disconnect]);
 }
 
 #[test]

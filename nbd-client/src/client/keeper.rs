@@ -29,9 +29,11 @@ pub(super) async fn keep(pool: Rc<Pool>, index: usize, endpoint: usize, mut open
     // Further connections begin at further servers.
     let mut next = (endpoint + index) % pool.uri.endpoints().len();
     let mut pause = REDIAL_MIN;
-    while !is_over(&pool) {
+    loop {
+        // One that is there is served even if we leave at once: the server is owed a goodbye.
         let opened = match opened.take() {
             Some(opened) => opened,
+            None if is_over(&pool) => break,
             None => match redial(&pool, &mut next).await {
                 Some(dialled) => link::open(&pool, index, dialled),
                 None => break,
