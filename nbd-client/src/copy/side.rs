@@ -5,9 +5,11 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{Whence, lseek};
 
 use super::map::Map;
@@ -25,8 +27,11 @@ pub(super) enum Side {
 
 /// A file or block device, and its name for messages.
 pub(super) struct Local {
-    pub(super) file: File,
-    pub(super) name: String,
+    file: File,
+    name: String,
+    /// It lies in memory, so no call ever waits; the ring would hand each to a thread of the kernel, which costs
+    /// more. A disk may make a call wait for long, and with it all connections of this thread.
+    is_memory: bool,
 }
 
 impl Side {
@@ -34,7 +39,7 @@ impl Side {
     pub(super) async fn read(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         match self {
             Side::File(local) => {
-                let (result, buffer) = local.file.read_at(buffer, offset).await;
+                let (result, buffer) = local.read(offset, buffer).await;
                 result.map_err(|error| local.cannot(&format!("be read at {offset}"), error))?;
                 Ok(buffer)
             }
@@ -49,7 +54,7 @@ impl Side {
     pub(super) async fn write(&self, offset: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         match self {
             Side::File(local) => {
-                let (result, buffer) = local.file.write_at(buffer, offset).await;
+                let (result, buffer) = local.write(offset, buffer).await;
                 result.map_err(|error| local.cannot(&format!("be written at {offset}"), error))?;
                 Ok(buffer)
             }
@@ -111,6 +116,25 @@ impl Side {
 }
 
 impl Local {
+    pub(super) fn new(file: File, name: String) -> Local {
+        let kind = fstatfs(file.as_std()).map(|facts| facts.filesystem_type());
+        Local { file, name, is_memory: kind == Ok(TMPFS_MAGIC) }
+    }
+
+    async fn read(&self, offset: u64, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match self.is_memory {
+            true => (self.file.as_std().read_exact_at(&mut buffer, offset), buffer),
+            false => self.file.read_at(buffer, offset).await,
+        }
+    }
+
+    async fn write(&self, offset: u64, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match self.is_memory {
+            true => (self.file.as_std().write_all_at(&buffer, offset), buffer),
+            false => self.file.write_at(buffer, offset).await,
+        }
+    }
+
     /// Whether it could be done.
     async fn zero(&self, range: &Range<u64>) -> Result<bool, Error> {
         for how in [FallocateFlags::FALLOC_FL_PUNCH_HOLE, FallocateFlags::FALLOC_FL_ZERO_RANGE] {
