@@ -73,7 +73,12 @@ fn an_export_goes_to_an_export() -> Result<()> {
     let image = scratch.image("image", 8 << 20, 3)?;
     let target = Launch::new(&scratch).volume("a=memory,size=8M").volume("b=memory,size=12M").start()?;
     copy(&[&image, &target.uri("a")], &[])?.status(0)?;
-    let report = copy(&[&target.uri("a"), &target.uri("b")], &["--verify", "--json"])?.status(0)?;
+    let states = scratch.join("states");
+    fs::create_dir(&states)?;
+    let state = states.join("state").display().to_string();
+    let options = ["--verify", "--json", "--state", &state];
+    let report = copy(&[&target.uri("a"), &target.uri("b")], &options)?.status(0)?;
+    ensure!(fs::read_dir(&states)?.next().is_none(), "a state or its lock stays");
     let report: serde_json::Value = serde_json::from_slice(&report.stdout)?;
     assert_eq!(report["beyond_bytes"], 4 * MIB);
     assert_eq!(report["verify"]["blocks_differing"], 0);

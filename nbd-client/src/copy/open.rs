@@ -72,7 +72,7 @@ impl Opened {
             Thing::Regular(file, path) | Thing::Device(file, path) => {
                 let file = file.try_clone().and_then(runtime::File::from_std);
                 let file = file.map_err(|error| cannot_open(path, error))?;
-                Ok(Side::File(Local { file, name: path.display().to_string() }))
+                Ok(Side::File(Local::new(file, path.display().to_string())))
             }
             Thing::Export(uri, options) => Ok(Side::Export(Client::connect(uri, options).await?)),
         }
@@ -180,8 +180,8 @@ fn open_to_write(path: &Path) -> io::Result<File> {
 fn lock(file: &File, path: &Path) -> Result<(), Error> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            let what = format!("{} is in use: another copy writes it", path.display());
-            Err(Error::new(Kind::Busy, what).remedy("wait for it to end"))
+            let what = format!("{} is in use: another copy writes it, or a server serves it", path.display());
+            Err(Error::new(Kind::Busy, what).remedy("wait for the copy, or stop the server"))
         }
         // a file system without locks has none to fear
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),

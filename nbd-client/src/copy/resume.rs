@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Resume;
@@ -21,7 +22,7 @@ const SAMPLE_BYTES: u64 = 64 << 10;
 pub(super) fn state_path(
     destination: &Opened,
     named: Option<&Path>,
-) -> Result<(PathBuf, Option<File>), Error> {
+) -> Result<(PathBuf, Option<Lock>), Error> {
     let path = match (named, destination.regular()) {
         (Some(path), _) => path.to_owned(),
         (None, Some((_, path))) => {
@@ -31,8 +32,45 @@ pub(super) fn state_path(
         }
         (None, None) => state_folder()?.join(file_name(&destination.identity.place)),
     };
-    let locked = if destination.is_export() { Some(lock(&path, &destination.identity.place)?) } else { None };
+    let locked = match destination.is_export() {
+        true => Some(Lock::take(&path, &destination.identity.place)?),
+        false => None,
+    };
     Ok((path, locked))
+}
+
+/// A locked file beside the state, which is removed in the end.
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(state: &Path, place: &str) -> Result<Lock, Error> {
+        let mut path = state.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        loop {
+            let file = File::create(&path).map_err(|error| cannot_write(&path, error))?;
+            if let Err(TryLockError::WouldBlock) = file.try_lock() {
+                let what = format!("{place} is in use: another copy writes it");
+                return Err(Error::new(Kind::Busy, what).remedy("wait for it to end"));
+            }
+            // whoever had it may have removed it between the two calls
+            if file.metadata().ok().map(|facts| facts.ino())
+                == fs::metadata(&path).ok().map(|facts| facts.ino())
+            {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // still locked: nobody else has it
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Takes over the earlier copy's state into `ledger` if there is one, it is wanted, and it fits.
@@ -124,19 +162,6 @@ fn file_name(place: &str) -> String {
     let readable: String =
         place.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).take(64).collect();
     format!("copy-{readable}-{:08x}", crc32c::crc32c(place.as_bytes()))
-}
-
-fn lock(path: &Path, place: &str) -> Result<File, Error> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let file = File::create(&beside).map_err(|error| cannot_write(Path::new(&beside), error))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Kind::Busy, format!("{place} is in use: another copy writes it"))
-                .remedy("wait for it to end"))
-        }
-        _ => Ok(file),
-    }
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Error {
