@@ -89,13 +89,13 @@ fn mistakes_are_told_with_their_remedy() {
         ("nbds://h/x?tls-type=psk", "pre-shared keys", "tls-certificates=FOLDER"),
         ("nbds://h/x?tls-type=anon", "\"anon\" is not supported", "tls-certificates=FOLDER"),
         ("nbds://h/x?tls-verify-peer=maybe", "\"maybe\"", "write 0 or 1"),
-        ("nbd://h/x?colour=red", "\"colour\" is not known", ""),
-        ("nbds://h/x?tls-hostname=a&tls-hostname=b", "there twice", ""),
+        ("nbd://h/x?colour=red", "\"colour\" is not known", "known are socket"),
+        ("nbds://h/x?tls-hostname=a&tls-hostname=b", "there twice", "give it once"),
         ("nbd://h/x#y", "fragment", "%23"),
-        ("nbd://h/%4", "without two hexadecimal digits", ""),
-        ("nbd://h/%+4", "without two hexadecimal digits", ""),
-        ("nbd://h/%ff", "is not UTF-8", ""),
-        ("nbd://h/a%00b", "contains NUL", ""),
+        ("nbd://h/%4", "without two hexadecimal digits", "%25"),
+        ("nbd://h/%+4", "without two hexadecimal digits", "%25"),
+        ("nbd://h/%ff", "is not UTF-8", "in UTF-8"),
+        ("nbd://h/a%00b", "contains NUL", "no server"),
     ] {
         let said = refused(text);
         assert!(said.contains(cause) && said.contains(remedy), "{text}: {said}");

@@ -113,26 +113,6 @@ fn each_mistake_is_one_line_and_has_its_exit_status() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn completions_and_man_pages_know_every_command() -> Result<()> {
-    let scratch = Scratch::new()?;
-    let commands = ["list", "info", "attach", "detach", "status", "copy", "bench", "completions"];
-    for shell in ["bash", "zsh", "fish"] {
-        let script = Tool::new(client_binary()?).args(["completions", shell]).ok()?;
-        for word in commands.iter().chain(&["verify", "connections"]) {
-            ensure!(script.contains(word), "{shell} does not know {word}");
-        }
-    }
-    Tool::new(client_binary()?).arg("man").arg(scratch.path()).ok()?;
-    for command in commands {
-        let page = fs::read_to_string(scratch.join(&format!("ringsan-nbd-{command}.1")))?;
-        ensure!(page.contains(".SH SYNOPSIS"), "{command}: {page}");
-    }
-    let page = fs::read_to_string(scratch.join("ringsan-nbd.1"))?;
-    ensure!(page.contains("Exit status"), "{page}");
-    Ok(())
-}
-
 fn bench(uri: &str) -> Result<Tool> {
     Ok(Tool::new(client_binary()?).args(["bench", uri]))
 }

@@ -192,8 +192,10 @@ fn unmount_as_user(point: &Path) -> io::Result<()> {
 
 /// Takes the file away that is shown in (or as) `path`, and waits until all is written.
 pub fn detach_fuse(path: &Path, folder: &StateFolder) -> Result<(), Error> {
-    let path =
-        path.canonicalize().map_err(|error| Error::caused(Kind::Local, path.display().to_string(), error))?;
+    let path = path.canonicalize().map_err(|error| {
+        let error = Error::caused(Kind::Local, format!("{} cannot be detached", path.display()), error);
+        error.remedy("`ringsan-nbd status` tells what is attached")
+    })?;
     let point = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
     let name = fuse_name(point);
     if folder.load(&name).is_none() {

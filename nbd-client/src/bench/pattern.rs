@@ -26,6 +26,18 @@ impl Pattern {
     pub fn writes(self) -> bool {
         self.write_percent > 0
     }
+
+    /// As fio calls it.
+    pub fn name(self) -> &'static str {
+        match (self.order, self.write_percent) {
+            (Order::Random, 0) => "randread",
+            (Order::Random, 100) => "randwrite",
+            (Order::Random, _) => "randrw",
+            (Order::Sequential, 0) => "read",
+            (Order::Sequential, 100) => "write",
+            (Order::Sequential, _) => "rw",
+        }
+    }
 }
 
 impl FromStr for Pattern {
@@ -173,5 +185,8 @@ mod tests {
     fn names_are_those_of_fio() {
         assert_eq!("randrw".parse::<Pattern>().map(|pattern| pattern.write_percent), Ok(50));
         assert!("random".parse::<Pattern>().is_err());
+        for name in ["randread", "randwrite", "randrw", "read", "write", "rw"] {
+            assert_eq!(name.parse().map(Pattern::name), Ok(name));
+        }
     }
 }

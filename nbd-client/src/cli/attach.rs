@@ -11,7 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::{Exit, Failure, print};
 
-/// Makes an export a device of this machine, and prints the device's name.
+/// Makes an export a device of this machine (or a file), and prints its name
 ///
 /// The kernel's nbd driver does the work; nothing runs afterwards, unless --persist is given. Several hosts of
 /// one mirrored volume make one device, on which I/O goes on when one of them is lost.

@@ -1,6 +1,7 @@
 //! `bench`: load for an export, and how it bears it.
 
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use nbd_client::{ConnectOptions, Uri};
 use serde_json::json;
 
 use super::interrupt::Interrupt;
-use super::{Failure, print, size};
+use super::{Exit, Failure, print, size};
 
 /// Puts load on an export and tells how it bears it
 ///
@@ -62,15 +63,29 @@ pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let interrupt = Interrupt::watch(move || stopped.store(true, Ordering::Relaxed));
+    args.svg.as_deref().map_or(Ok(()), prove_writable)?;
     let outcome = bench::run(&args.uri, &load, &stop)?;
+    print(&if args.json { as_json(&load, &outcome) } else { as_text(&load, &outcome) })?;
     if let Some(path) = &args.svg {
         bench::draw(&outcome, &title(&load), path)?;
     }
-    print(&if args.json { as_json(&load, &outcome) } else { as_text(&load, &outcome) })?;
     match stop.load(Ordering::Relaxed) {
         true => Err(Failure::new(interrupt.exit(), "interrupted: the figures are those until then")),
         false => Ok(()),
     }
+}
+
+/// Better said before the load than after it; what is there stays until then.
+fn prove_writable(path: &Path) -> Result<(), Failure> {
+    let is_new = !path.exists();
+    let proof = OpenOptions::new().append(true).create(true).open(path).and_then(|_| match is_new {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    });
+    proof.map_err(|error| {
+        let line = format!("{} cannot be written: {error}; name another file with --svg", path.display());
+        Failure::new(Exit::Failed, line)
+    })
 }
 
 fn load(args: &BenchArgs) -> Load {
@@ -128,7 +143,8 @@ fn table(name: &str, figures: &Figures) -> String {
 fn as_json(load: &Load, outcome: &Outcome) -> String {
     let report = json!({
         "load": {
-            "rw": load.pattern.to_string(),
+            "rw": load.pattern.name(),
+            "write_percent": load.pattern.write_percent,
             "block_bytes": load.block_bytes,
             "depth": load.depth,
             "connections": load.connections,

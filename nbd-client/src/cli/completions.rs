@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory};
 
 use super::{Cli, Failure, print};
 
-/// For which shell.
+/// Prints completions for a shell
 #[derive(Args)]
 pub(super) struct CompletionsArgs {
     /// Which shell

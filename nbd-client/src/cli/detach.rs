@@ -7,7 +7,7 @@ use nbd_client::attach::{Device, StateFolder, detach, detach_fuse};
 
 use super::Failure;
 
-/// Undoes an attach: flushes, and lets go of the device, if nobody uses it.
+/// Undoes an attach: flushes, and lets go of the device, if nobody uses it
 ///
 /// A process that watches the device (attach --persist) ends by itself.
 #[derive(Args)]

@@ -53,6 +53,14 @@ impl Failure {
         Failure { exit, text: text.into() }
     }
 
+    /// One more line, for one more server; the first one's status stays.
+    pub(crate) fn add(all: &mut Option<Failure>, one: Failure) {
+        match all {
+            Some(all) => all.text = format!("{}\n{}", all.text, one.text),
+            None => *all = Some(one),
+        }
+    }
+
     /// The exit status.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

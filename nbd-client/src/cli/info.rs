@@ -31,7 +31,7 @@ const FLAGS: [(Has, &str); 11] = [
     (Has::BLOCK_STATUS_PAYLOAD, "status-payload"),
 ];
 
-/// Tell everything that the server says of an export.
+/// Tells everything that the server says of an export
 #[derive(Args)]
 pub(super) struct InfoArgs {
     /// The export
@@ -47,15 +47,22 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(args: InfoArgs) -> Result<(), Failure> {
     let mut text = String::new();
-    let mut servers = Vec::new();
+    let (mut servers, mut failed) = (Vec::new(), None);
     for endpoint in args.uri.endpoints() {
         let uri = Uri::from(endpoint.clone());
         let options = ConnectOptions::default();
-        let (export, map) = runtime::block_on(async {
+        let told = runtime::block_on(async {
             let export = describe(endpoint, &options).await?;
             let map = if args.map { Some(map(&uri, &options).await?) } else { None };
             Ok::<_, Error>((export, map))
-        })?;
+        });
+        let (export, map) = match told {
+            Ok(told) => told,
+            Err(error) => {
+                Failure::add(&mut failed, error.into());
+                continue;
+            }
+        };
         if args.json {
             let mut value = export_json(&export);
             value["uri"] = json!(uri.to_string());
@@ -68,11 +75,12 @@ pub(super) fn run(args: InfoArgs) -> Result<(), Failure> {
             text += &map.as_deref().map(map_lines).unwrap_or_default();
         }
     }
-    if args.json {
-        let value = if servers.len() == 1 { servers.remove(0) } else { json!(servers) };
+    if args.json && !servers.is_empty() {
+        let value = if args.uri.endpoints().len() == 1 { servers.remove(0) } else { json!(servers) };
         text = format!("{value:#}\n");
     }
-    super::print(&text)
+    super::print(&text)?;
+    failed.map_or(Ok(()), Err)
 }
 
 async fn map(uri: &Uri, options: &ConnectOptions) -> Result<Vec<Extent>, Error> {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Failure;
 use super::info::{export_json, flag_words, size_words};
 
-/// List the exports of a server.
+/// Lists the exports of a server
 #[derive(Args)]
 pub(super) struct ListArgs {
     /// The server; an export's name in it is ignored
@@ -29,9 +29,15 @@ struct Listed {
 
 pub(super) fn run(args: ListArgs) -> Result<(), Failure> {
     let mut text = String::new();
-    let mut servers = Vec::new();
+    let (mut servers, mut failed) = (Vec::new(), None);
     for endpoint in args.uri.endpoints() {
-        let exports = runtime::block_on(exports(endpoint))?;
+        let exports = match runtime::block_on(exports(endpoint)) {
+            Ok(exports) => exports,
+            Err(error) => {
+                Failure::add(&mut failed, error.into());
+                continue;
+            }
+        };
         if args.json {
             let exports: Vec<_> = exports.iter().map(listed_json).collect();
             servers.push(json!({ "server": endpoint.to_string(), "exports": exports }));
@@ -42,10 +48,11 @@ pub(super) fn run(args: ListArgs) -> Result<(), Failure> {
             text += &table(&exports);
         }
     }
-    if args.json {
+    if args.json && !servers.is_empty() {
         text = format!("{:#}\n", json!({ "servers": servers }));
     }
-    super::print(&text)
+    super::print(&text)?;
+    failed.map_or(Ok(()), Err)
 }
 
 async fn exports(endpoint: &Endpoint) -> Result<Vec<Listed>, Error> {

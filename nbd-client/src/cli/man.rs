@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 
 use super::{Cli, Exit, Failure};
 
-/// Where to.
+/// Writes the man pages into a folder
 #[derive(Args)]
 pub(super) struct ManArgs {
     /// The folder

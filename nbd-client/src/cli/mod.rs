@@ -17,6 +17,7 @@ mod meter;
 mod size;
 mod status;
 
+use std::error::Error as _;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -41,25 +42,17 @@ struct Cli {
     command: Command,
 }
 
+/// Each says what it does where its arguments are.
 #[derive(Subcommand)]
 enum Command {
-    /// List the exports of a server
     List(list::ListArgs),
-    /// Tell everything that the server says of an export
     Info(info::InfoArgs),
-    /// Make an export a device of this machine, or a file
     Attach(attach::AttachArgs),
-    /// Undo an attach
     Detach(detach::DetachArgs),
-    /// Tell what is attached, to whom, and how it fares
     Status(status::StatusArgs),
-    /// Copy a file, a block device or an export to another
     Copy(Box<copy::CopyArgs>),
-    /// Put load on an export and tell how it bears it
     Bench(Box<bench::BenchArgs>),
-    /// Print completions for a shell
     Completions(completions::CompletionsArgs),
-    /// Write the man pages into a folder
     #[command(hide = true)]
     Man(man::ManArgs),
 }
@@ -120,6 +113,9 @@ fn parse_failed(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
         return Exit::Usage.into();
+    }
+    if let Some(ours) = error.source().and_then(|source| source.downcast_ref::<nbd_client::Error>()) {
+        return report(Failure::new(Exit::Usage, ours.to_string()));
     }
     let text = error.render().to_string();
     let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));

@@ -8,7 +8,7 @@ use nbd_client::attach::{ConnectionReport, Report, StateFolder, status};
 
 use super::{Exit, Failure, print};
 
-/// Tells what is attached, to whom, and which connections live.
+/// Tells what is attached, to whom, and which connections live
 #[derive(Args)]
 pub(super) struct StatusArgs {
     /// For programs

@@ -32,16 +32,19 @@ pub(super) fn uri(text: &str) -> Result<Vec<Endpoint>, Error> {
     }
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let query = Query::parse(query).map_err(&wrong)?;
-    let tls = query.tls(secure).map_err(|(cause, remedy)| wrong(cause).remedy(remedy))?;
-    let export = export(path).map_err(&wrong)?;
+    let told = |(cause, remedy): Wrong| wrong(cause).remedy(remedy);
+    let query = Query::parse(query).map_err(told)?;
+    let tls = query.tls(secure).map_err(told)?;
+    let export = export(path).map_err(told)?;
     let addresses = if unix { query.socket(authority) } else { query.hosts(authority) };
-    let addresses = addresses.map_err(|(cause, remedy)| wrong(cause).remedy(remedy))?;
     Ok(addresses
+        .map_err(told)?
         .into_iter()
         .map(|address| Endpoint { address, export: export.clone(), tls: tls.clone() })
         .collect())
 }
+
+const PARAMETERS: &str = "known are socket, tls-certificates, tls-hostname, tls-verify-peer and tls-type";
 
 /// What is wrong, and the next step.
 type Wrong = (String, &'static str);
@@ -57,7 +60,7 @@ struct Query {
 }
 
 impl Query {
-    fn parse(text: &str) -> Result<Query, String> {
+    fn parse(text: &str) -> Result<Query, Wrong> {
         let mut query = Query::default();
         for parameter in text.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -71,10 +74,10 @@ impl Query {
                     query.psk = true;
                     continue;
                 }
-                _ => return Err(format!("the parameter {name:?} is not known")),
+                _ => return Err((format!("the parameter {name:?} is not known"), PARAMETERS)),
             };
             if place.replace(decoded(value)?).is_some() {
-                return Err(format!("the parameter {name:?} is there twice"));
+                return Err((format!("the parameter {name:?} is there twice"), "give it once"));
             }
         }
         Ok(query)
@@ -153,7 +156,7 @@ fn host(text: &str) -> Result<Address, Wrong> {
             }
         },
     };
-    let host = decoded(host).map_err(|cause| (cause, FORM))?;
+    let host = decoded(host)?;
     let is_odd = |c: char| c.is_control() || c.is_whitespace() || "/,@[]?#%&=".contains(c);
     if host.contains(is_odd) || host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
         return Err((format!("{host:?} is no host"), FORM));
@@ -166,18 +169,19 @@ fn port_number(digits: &str) -> Option<u16> {
     digits.parse().ok().filter(|port| is_plain && *port != 0)
 }
 
-fn export(path: &str) -> Result<String, String> {
+fn export(path: &str) -> Result<String, Wrong> {
     let export = decoded(path)?;
     if export.len() > STRING_BYTES_MAX {
-        return Err(format!("its export's name is longer than {STRING_BYTES_MAX} bytes"));
+        let cause = format!("its export's name is longer than {STRING_BYTES_MAX} bytes");
+        return Err((cause, "no server has one of that length"));
     }
     if export.contains('\0') {
-        return Err("its export's name contains NUL".to_owned());
+        return Err(("its export's name contains NUL".to_owned(), "no server has one of that name"));
     }
     Ok(export)
 }
 
-fn decoded(text: &str) -> Result<String, String> {
+fn decoded(text: &str) -> Result<String, Wrong> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -193,11 +197,11 @@ fn decoded(text: &str) -> Result<String, String> {
         bytes.push(value.ok_or_else(|| bad_escape(text))?);
         rest = after;
     }
-    String::from_utf8(bytes).map_err(|_| format!("{text:?} is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| (format!("{text:?} is not UTF-8"), "write it in UTF-8"))
 }
 
-fn bad_escape(text: &str) -> String {
-    format!("{text:?} has a % without two hexadecimal digits")
+fn bad_escape(text: &str) -> Wrong {
+    (format!("{text:?} has a % without two hexadecimal digits"), "write % itself as %25")
 }
 
 /// All but RFC 3986's unreserved characters, and the slash, as %XX.
