@@ -66,6 +66,8 @@ pub struct Mirror {
     machine: RefCell<Replica>,
     events: RefCell<VecDeque<Event>>,
     is_stepping: Cell<bool>,
+    /// Kept between events for its memory.
+    effects: RefCell<Vec<Effect>>,
     payloads: Payloads,
     requests: Requests,
     commands: Commands,
@@ -108,6 +110,7 @@ impl Mirror {
             machine: RefCell::new(machine),
             events: RefCell::default(),
             is_stepping: Cell::new(false),
+            effects: RefCell::default(),
             payloads: Payloads::default(),
             requests: Requests::default(),
             commands: Commands::default(),
@@ -198,7 +201,7 @@ impl Mirror {
         if self.is_stepping.replace(true) {
             return;
         }
-        let mut effects: Vec<Effect> = Vec::with_capacity(8);
+        let mut effects = self.effects.take();
         loop {
             let next = self.events.borrow_mut().pop_front();
             let Some(event) = next else { break };
@@ -211,6 +214,7 @@ impl Mirror {
                 self.carry_out(effect, now);
             }
         }
+        self.effects.replace(effects);
         self.is_stepping.set(false);
     }
 

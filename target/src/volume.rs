@@ -148,6 +148,7 @@ impl Volume {
     /// Makes durable what this node has and has not made durable; of a mirror, its own replica alone.
     pub async fn close(&self) -> Result<(), Fault> {
         if let Some(mirror) = &self.mirror {
+            mirror.step_down().await;
             mirror.close();
         }
         if self.local.is_dirty() { self.local.flush().await } else { Ok(()) }

@@ -12,7 +12,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use reactor::buffer::PIECE_BYTES_MAX;
 use reactor::driver::Moment;
 use reactor::sync::WaitList;
-use reactor::{Gather, Handle, View, io as verbs};
+use reactor::{Core, Gather, Handle, View, io as verbs};
 use replication::wire::frame::{self, FrameError, HEADER_BYTES, Header, Payload, Stamp};
 use replication::wire::handshake::Linked;
 use replication::wire::message;
@@ -31,6 +31,7 @@ const TIMED_MAX: usize = 4096;
 
 /// One link in use.
 pub struct Link {
+    core: Core,
     session: Session,
     version: u16,
     node: NodeId,
@@ -86,9 +87,16 @@ impl Link {
     }
 
     /// No more messages; what is queued still goes out, if the peer takes it soon.
-    pub fn close(&self) {
-        self.is_closed.set(true);
+    pub fn close(self: &Rc<Self>) {
+        if self.is_closed.replace(true) {
+            return;
+        }
         self.changed.wake_all();
+        let (link, core) = (self.clone(), self.core.clone());
+        self.core.spawn(async move {
+            verbs::sleep(&core, LAST_WORDS).await;
+            link.shut();
+        });
     }
 
     fn shut(&self) {
@@ -131,6 +139,7 @@ impl Link {
 pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, leftover: Vec<u8>) {
     let channel = Rc::new(channel);
     let link = Rc::new(Link {
+        core: mirror.core.clone(),
         session: mirror.links.session(),
         version: linked.version,
         node: linked.node,
@@ -148,12 +157,10 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
         mirror.handle(Event::PeerLost { peer, session });
     }
     mirror.core.spawn(link.clone().write(channel.clone()));
-    mirror.core.spawn(watch(mirror.clone(), link.clone()));
     mirror.handle(Event::PeerUp { peer, session });
     let result = receive(&mirror, &link, &linked, &channel, leftover).await;
     let was_current = mirror.links.down(peer, &link);
-    link.is_closed.set(true);
-    link.changed.wake_all();
+    link.close();
     if was_current {
         let fault = result.err().unwrap_or_else(|| Fault::new(Kind::Disconnected, "the peer has closed it"));
         if mirror.links.trouble(peer, &fault.to_string()) {
@@ -161,17 +168,6 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
         }
     }
     mirror.handle(Event::PeerLost { peer, session });
-}
-
-/// Ends a closed link whose peer does not take what is left.
-async fn watch(mirror: Rc<Mirror>, link: Rc<Link>) {
-    while !link.is_closed.get() {
-        link.changed.wait().await;
-        // Woken with every message: look again only after a while.
-        verbs::sleep(&mirror.core, LAST_WORDS).await;
-    }
-    verbs::sleep(&mirror.core, LAST_WORDS).await;
-    link.shut();
 }
 
 async fn receive(
