@@ -3,6 +3,8 @@
 //! Cores keep plain counters; a scrape copies them and renders them here. Its one rule: base units,
 //! `_total` on counters, and names that do not change.
 
+mod mirror;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -90,7 +92,8 @@ impl Collector for Scrape {
         self.encode_cores(&mut encoder)?;
         self.encode_clients(&mut encoder)?;
         self.encode_volumes(&mut encoder)?;
-        self.encode_operations(&mut encoder)
+        self.encode_operations(&mut encoder)?;
+        self.encode_mirrors(&mut encoder)
     }
 }
 
@@ -271,7 +274,7 @@ mod tests {
     use crate::message::VolumeFacts;
     use crate::snapshot::Operation;
 
-    fn scrape() -> Scrape {
+    pub(super) fn scrape() -> Scrape {
         let mut latency_ns = Histogram::new(3).expect("three digits");
         for nanoseconds in [4_000, 90_000, 90_000, 20_000_000_000] {
             latency_ns.record(nanoseconds).expect("in range");

@@ -2,15 +2,22 @@
 //!
 //! Its one rule: base units (bytes, seconds), and names as in the metrics.
 
+pub mod mirror;
+mod refusal;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::VolumeFacts;
 use crate::settings::Protocol;
+
+pub use mirror::MirrorStatus;
+pub use refusal::{can_be_forced, refusal_text};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +38,9 @@ pub struct Status {
     pub clients: Vec<ClientStatus>,
     /// Clients turned away or dropped since the start, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// What may not be meant, and no volume is to blame for: links between nodes that prove nothing, …
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// The time that rates and latencies were taken over; without it, there are no rates, and latencies are
     /// those since the start.
     pub window_seconds: Option<f64>,
@@ -125,6 +135,9 @@ pub struct VolumeStatus {
     pub connections: usize,
     /// By operation; those never asked for are left out.
     pub operations: BTreeMap<String, OperationStatus>,
+    /// Its mirror, when it has replicas and is served.
+    #[serde(default)]
+    pub mirror: Option<MirrorStatus>,
 }
 
 /// One operation of one volume.
@@ -140,14 +153,27 @@ pub struct OperationStatus {
     pub latency: Option<Latency>,
 }
 
-/// From a request's arrival to its reply handed to the socket.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// How long something took: of a request, from its arrival to its reply handed to the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Latency {
     pub p50_seconds: f64,
     pub p99_seconds: f64,
     pub p99_9_seconds: f64,
     pub max_seconds: f64,
+}
+
+impl Latency {
+    /// Of what was recorded, if anything was.
+    pub fn of(histogram_ns: &Histogram<u64>) -> Option<Latency> {
+        let seconds = |quantile| histogram_ns.value_at_quantile(quantile) as f64 / 1e9;
+        (!histogram_ns.is_empty()).then(|| Latency {
+            p50_seconds: seconds(0.5),
+            p99_seconds: seconds(0.99),
+            p99_9_seconds: seconds(0.999),
+            max_seconds: seconds(1.0),
+        })
+    }
 }
 
 /// One client.

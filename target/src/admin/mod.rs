@@ -6,11 +6,13 @@
 //! GET    /v1/status[?window=1s]
 //! GET    /v1/volumes           POST /v1/volumes (a VolumeSpec)
 //! GET    /v1/volumes/NAME      PATCH (a ResizeRequest)     DELETE [?delete_data=true]
+//! POST   /v1/volumes/NAME/promote, demote, verify, discard   (see `mirror.rs`)
 //! POST   /v1/reload
 //! ```
 //! Its one rule: every error is `{"error": {"kind", "message"}}`.
 
 mod guard;
+mod mirror;
 mod server;
 
 use std::net::TcpListener;
@@ -49,6 +51,7 @@ fn router(node: Arc<Node>) -> Router {
         .route("/v1/volumes", get(list).post(create))
         .route("/v1/volumes/{name}", get(show).patch(resize).delete(remove))
         .route("/v1/reload", post(reload))
+        .merge(mirror::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::middleware::from_fn_with_state(node.clone(), guard::check))

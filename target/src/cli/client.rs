@@ -67,6 +67,11 @@ impl ClientArgs {
 }
 
 impl Client {
+    /// The address that is asked.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// GET, its answer read as JSON.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.parsed(&self.send(Method::GET, path, None)?)
@@ -141,6 +146,9 @@ impl Client {
         Failure::Error(match serde_json::from_str::<ErrorBody>(text) {
             Ok(_) if status == 401 => {
                 format!("{base} asks for its token; name the file with --token-file or RINGSAN_TOKEN_FILE")
+            }
+            Ok(body) if body.error.kind == "refused_unless_forced" => {
+                return Failure::NeedsForce(body.error.message);
             }
             Ok(body) => body.error.message,
             Err(_) => format!("{base} answered with HTTP status {status}; is it a ringsan target?"),

@@ -4,11 +4,14 @@
 //! exit code 2 for a wrong command line, 1 for all else.
 
 mod client;
+mod explain;
+mod mirror;
 mod ready;
 mod reload;
 mod serve;
 mod status;
 mod table;
+mod verify;
 mod volume;
 
 use std::io::{IsTerminal, Write};
@@ -25,6 +28,8 @@ pub enum Failure {
     Usage(String),
     /// Anything else; one line each.
     Error(String),
+    /// The target refuses, but would do it if it were told to with force: what may be lost.
+    NeedsForce(String),
     /// Mistakes in a file, which each line names itself.
     Mistakes(Vec<String>),
 }
@@ -49,6 +54,16 @@ enum Command {
     Status(status::StatusArgs),
     /// List, create, resize and remove volumes of the running target
     Volume(volume::VolumeArgs),
+    /// Make this node lead a mirrored volume; refused with the reason where that could lose data
+    Promote(mirror::PromoteArgs),
+    /// Let another node lead a mirrored volume that this one leads
+    Demote(mirror::DemoteArgs),
+    /// Compare the replicas of a mirrored volume while it is in use
+    Verify(verify::VerifyArgs),
+    /// Give up one copy of a mirrored volume; after a split brain, the one that is not to be kept
+    Discard(mirror::DiscardArgs),
+    /// Tell cause and next step for all that is not in sync
+    Explain(explain::ExplainArgs),
     /// Let the running target read its configuration anew and apply what changed
     Reload(reload::ReloadArgs),
     /// Print completions for a shell
@@ -72,6 +87,11 @@ pub fn run() -> ExitCode {
         Command::Check(args) => reload::check(&args),
         Command::Status(args) => status::run(&args),
         Command::Volume(args) => volume::run(args),
+        Command::Promote(args) => mirror::promote(&args),
+        Command::Demote(args) => mirror::demote(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Discard(args) => mirror::discard(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Completions { shell } => completions(shell),
     };
@@ -113,7 +133,7 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
 fn report(failure: Failure) -> ExitCode {
     let (text, code) = match failure {
         Failure::Usage(text) => (text, 2),
-        Failure::Error(text) => (text, 1),
+        Failure::Error(text) | Failure::NeedsForce(text) => (text, 1),
         Failure::Mistakes(lines) => {
             lines.iter().for_each(|line| eprintln!("{line}"));
             return ExitCode::FAILURE;

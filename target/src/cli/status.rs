@@ -1,6 +1,7 @@
 //! `ringsan status`: what the target does now, short enough to read.
 
 mod iscsi;
+mod volume;
 
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use super::table::Table;
 use super::{Failure, print};
 use crate::config::units::{duration_text, parse_duration, size_rounded};
 use crate::settings::Protocol;
-use crate::status::{Status, VolumeStatus};
+use crate::status::{Latency, MirrorStatus, Status, VolumeStatus};
 
 /// The flags of `status`.
 #[derive(Args)]
 pub struct StatusArgs {
+    /// Only this volume, in detail
+    volume: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,11 +33,25 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     let path = format!("/v1/status?window={}", duration_text(args.over));
     let client = args.client.client()?;
-    if args.json {
-        let status: serde_json::Value = client.get(&path)?;
-        return print(&format!("{status:#}\n"));
+    match (&args.volume, args.json) {
+        (None, false) => print(&text(&client.get(&path)?)),
+        (None, true) => print(&format!("{:#}\n", client.get::<serde_json::Value>(&path)?)),
+        (Some(name), json) => {
+            let mut status: Status = client.get(&path)?;
+            status.volumes.retain(|volume| volume.name == *name);
+            let Some(volume) = status.volumes.first() else {
+                return Err(Failure::Error(format!(
+                    "there is no volume `{name}`; list them with `ringsan volume ls`"
+                )));
+            };
+            print(&if json { json_of(volume) } else { volume::text(&status, volume) })
+        }
     }
-    print(&text(&client.get(&path)?))
+}
+
+fn json_of(volume: &VolumeStatus) -> String {
+    let json = serde_json::to_value(volume).expect("it was read from JSON");
+    format!("{json:#}\n")
 }
 
 fn text(status: &Status) -> String {
@@ -61,9 +78,13 @@ fn head(status: &Status) -> String {
         none if none.is_empty() => "off".to_owned(),
         portals => format!("on {portals}"),
     };
+    let mirror = match portals(Protocol::Mirror) {
+        none if none.is_empty() => String::new(),
+        portals => format!("mirror on {portals}\n"),
+    };
     let verified = if status.tls.client_ca.is_some() { " with client certificates" } else { "" };
     format!(
-        "ringsan {} on {}, up {}, process {}\nNBD on {}; TLS {}{verified}\niSCSI {iscsi}\n{}\n",
+        "ringsan {} on {}, up {}, process {}\nNBD on {}; TLS {}{verified}\niSCSI {iscsi}\n{mirror}{}\n",
         node.version,
         node.name,
         time_text(node.uptime_seconds),
@@ -75,7 +96,10 @@ fn head(status: &Status) -> String {
 }
 
 fn volumes(volumes: &[VolumeStatus]) -> String {
-    let mut table = Table::new(&["VOLUME", "SIZE", "BACKING", "HOW", "CPU", "CLIENTS"], &[4, 5]);
+    let mut headings = vec!["VOLUME", "SIZE", "BACKING", "HOW", "CPU", "CLIENTS"];
+    let has_mirrors = volumes.iter().any(|volume| volume.mirror.is_some());
+    headings.extend(has_mirrors.then_some("MIRROR"));
+    let mut table = Table::new(&headings, &[4, 5]);
     for volume in volumes {
         let (size, mut how) = match &volume.facts {
             Some(facts) => (size_rounded(facts.size_bytes), facts.io_path.clone()),
@@ -85,16 +109,23 @@ fn volumes(volumes: &[VolumeStatus]) -> String {
             how += ", read-only";
         }
         let cpu = volume.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
-        table.row(vec![
-            volume.name.clone(),
-            size,
-            volume.backing.clone(),
-            how,
-            cpu,
-            volume.connections.to_string(),
-        ]);
+        let connections = volume.connections.to_string();
+        let mut row = vec![volume.name.clone(), size, volume.backing.clone(), how, cpu, connections];
+        row.extend(has_mirrors.then(|| volume.mirror.as_ref().map_or_else(|| "-".to_owned(), mirror_word)));
+        table.row(row);
     }
     table.text()
+}
+
+/// What this node is to the volume, and how many hold every acknowledged write.
+fn mirror_word(mirror: &MirrorStatus) -> String {
+    let (in_sync, all) = (mirror.in_sync.len(), mirror.replicas.len());
+    format!("{}, {in_sync} of {all} in sync", state_text(&mirror.role))
+}
+
+/// `split_brain` for people.
+fn state_text(state: &str) -> String {
+    state.replace('_', " ")
 }
 
 fn operations(status: &Status) -> String {
@@ -107,12 +138,7 @@ fn operations(status: &Status) -> String {
         for (name, operation) in &volume.operations {
             let requests = operation.requests_per_second.unwrap_or(operation.requests as f64);
             let bytes = operation.bytes_per_second.unwrap_or(operation.bytes as f64);
-            let latency = |read: fn(&crate::status::Latency) -> f64| {
-                operation
-                    .latency
-                    .as_ref()
-                    .map_or_else(|| "-".to_owned(), |latency| latency_text(read(latency)))
-            };
+            let latency = |read: fn(&Latency) -> f64| latency_cell(operation.latency.as_ref(), read);
             table.row(vec![
                 volume.name.clone(),
                 name.clone(),
@@ -156,7 +182,13 @@ fn remarks(status: &Status) -> String {
     for remark in status.iscsi.remarks.iter().filter(|_| iscsi::is_on(status)) {
         text += &format!("iSCSI: {remark}\n");
     }
+    for remark in &status.remarks {
+        text += &format!("{remark}\n");
+    }
     for volume in &status.volumes {
+        for line in volume.mirror.iter().flat_map(|mirror| &mirror.explanation) {
+            text += &format!("volume {}: {line}\n", volume.name);
+        }
         if let Some(reason) = &volume.unavailable {
             text += &format!("volume {} is not served: {reason}\n", volume.name);
         }
@@ -177,6 +209,10 @@ fn remarks(status: &Status) -> String {
         text += &format!("clients dropped: {}\n", dropped.join(", "));
     }
     text
+}
+
+fn latency_cell(latency: Option<&Latency>, read: fn(&Latency) -> f64) -> String {
+    latency.map_or_else(|| "-".to_owned(), |latency| latency_text(read(latency)))
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -211,8 +247,43 @@ fn time_text(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
     use super::*;
+    use crate::message::VolumeFacts;
+    use crate::status::mirror::tests::leading;
+
+    /// A volume that is served, and has no clients.
+    pub(in crate::cli) fn volume(name: &str) -> VolumeStatus {
+        let facts = VolumeFacts {
+            size_bytes: 20 << 30,
+            block_bytes: 512,
+            preferred_bytes: 4096,
+            io_path: "io_uring O_DIRECT".into(),
+            io_path_reason: String::new(),
+            can_discard: true,
+            can_fast_zero: true,
+        };
+        VolumeStatus {
+            name: name.into(),
+            uuid: Uuid::nil(),
+            backing: "/srv/db.img".into(),
+            kind: "file".into(),
+            read_only: false,
+            allow: Vec::new(),
+            description: String::new(),
+            declared_at: "the admin API".into(),
+            unavailable: None,
+            cpu: Some(1),
+            facts: Some(facts),
+            connections: 0,
+            operations: BTreeMap::new(),
+            mirror: None,
+        }
+    }
 
     #[test]
     fn numbers_are_short() {
@@ -221,5 +292,16 @@ mod tests {
         assert_eq!(latency_text(0.000_090), "90 µs");
         assert_eq!(latency_text(0.0123), "12.3 ms");
         assert_eq!(time_text(93_784.0), "1 d 2 h");
+    }
+
+    #[test]
+    fn mirrors_have_a_column_only_where_there_are_any() {
+        let mut all = vec![volume("a"), volume("db")];
+        assert!(!volumes(&all).contains("MIRROR"));
+        all[1].mirror = Some(MirrorStatus::new("db", &leading(), None));
+        let text = volumes(&all);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].ends_with("CLIENTS  MIRROR") && lines[1].ends_with("0  -"), "{text}");
+        assert!(lines[2].ends_with("0  leader, 2 of 3 in sync"), "{text}");
     }
 }

@@ -9,8 +9,10 @@ use super::client::{Client, ClientArgs};
 use super::ready::escape;
 use super::table::Table;
 use super::{Failure, print};
-use crate::config::units::{parse_size, size_rounded};
-use crate::config::values::{cache_name, parse_backing_kind, parse_cache, parse_network};
+use crate::config::units::{duration_text, parse_duration, parse_size, size_rounded};
+use crate::config::values::{
+    cache_name, on_peer_loss_name, parse_backing_kind, parse_cache, parse_network, parse_on_peer_loss,
+};
 use crate::config::volume::{VolumeSpec, checked_name, checked_size};
 use crate::status::{ResizeRequest, VolumeStatus};
 
@@ -78,6 +80,15 @@ struct CreateArgs {
     /// Let only clients of this network attach; repeatable
     #[arg(long, value_name = "CIDR", value_parser = |text: &str| parse_network(text).map(|network| network.to_string()))]
     allow: Vec<String>,
+    /// Mirror it: the names of all nodes that have a replica, this one among them, in the same order on each
+    #[arg(long = "replica", value_name = "NODE")]
+    replicas: Vec<String>,
+    /// What a lost peer does to writes: continue or suspend
+    #[arg(long, requires = "replicas", value_parser = |text: &str| parse_on_peer_loss(text).map(on_peer_loss_name))]
+    on_peer_loss: Option<&'static str>,
+    /// A peer that is silent for so long leaves the in-sync set, as in 1s
+    #[arg(long, requires = "replicas", value_name = "DURATION", value_parser = |text: &str| parse_duration(text).map(duration_text))]
+    peer_timeout: Option<String>,
     /// For clients to read
     #[arg(long, default_value = "")]
     description: String,
@@ -133,10 +144,17 @@ fn create(client: &Client, args: CreateArgs) -> Result<(), Failure> {
         read_only: args.read_only,
         allow: args.allow,
         description: args.description,
-        ..VolumeSpec::default()
+        replicas: args.replicas,
+        on_peer_loss: args.on_peer_loss.map(str::to_owned),
+        peer_timeout: args.peer_timeout,
     };
     let volume: VolumeStatus = client.send_json(Method::POST, "/v1/volumes", &spec)?;
-    print(&format!("volume {} is served: {} on {}\n", volume.name, size_of(&volume), volume.backing))
+    let (name, size) = (&volume.name, size_of(&volume));
+    let mirror = volume.mirror.as_ref().map_or_else(String::new, |mirror| {
+        let names: Vec<_> = mirror.replicas.iter().map(|replica| replica.name.as_str()).collect();
+        format!(", mirrored on {}; see `ringsan explain {name}`", names.join(", "))
+    });
+    print(&format!("volume {name} is served: {size} on {}{mirror}\n", volume.backing))
 }
 
 /// The target has another current folder.
@@ -151,7 +169,8 @@ fn size_of(volume: &VolumeStatus) -> String {
     volume.facts.as_ref().map_or_else(|| "-".to_owned(), |facts| size_rounded(facts.size_bytes))
 }
 
-fn path_of(name: &str) -> String {
+/// Its path in the admin API.
+pub(super) fn path_of(name: &str) -> String {
     format!("/v1/volumes/{}", escape(name))
 }
 

@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use super::sessions::{iscsi_status, session_status, sessions_by_target, sessions_with};
 use super::{Live, LivePortal, LiveVolume, Node, Service};
 use crate::config::survey::{backing_kind, backing_text};
@@ -17,8 +15,8 @@ use crate::metrics::Scrape;
 use crate::settings::Portal;
 use crate::snapshot::{CoreSnapshot, OperationCounters, VolumeSnapshot};
 use crate::status::{
-    ClientStatus, CoreStatus, Latency, NodeStatus, OperationStatus, PortalStatus, Status, TlsStatus,
-    VolumeStatus,
+    ClientStatus, CoreStatus, Latency, MirrorStatus, NodeStatus, OperationStatus, PortalStatus, Status,
+    TlsStatus, VolumeStatus,
 };
 
 /// The longest window that can be asked for.
@@ -68,6 +66,7 @@ impl Node {
             iscsi: iscsi_status(&live, &self.core_settings.cpus, sample),
             clients: sample.now.iter().flat_map(|core| clients(core, sample)).collect(),
             dropped: dropped(&sample.now),
+            remarks: Vec::new(),
             window_seconds: sample.before.as_ref().map(|(_, seconds)| *seconds),
         }
     }
@@ -132,6 +131,7 @@ impl Node {
             connections: now.map_or(0, |snapshot| snapshot.connections)
                 + sessions_with(live, settings.uuid, &sample.now),
             operations: now.map(|now| operations(now, before)).unwrap_or_default(),
+            mirror: now.and_then(|now| mirror(now, before)),
         }
     }
 
@@ -221,6 +221,11 @@ fn operations(
     .collect()
 }
 
+fn mirror(now: &VolumeSnapshot, before: Option<(Option<&VolumeSnapshot>, f64)>) -> Option<MirrorStatus> {
+    let before = before.map(|(volume, seconds)| (volume.and_then(|volume| volume.mirror.as_ref()), seconds));
+    now.mirror.as_ref().map(|mirror| MirrorStatus::new(&now.name, mirror, before))
+}
+
 fn operation(now: &OperationCounters, before: Option<(Option<&OperationCounters>, f64)>) -> OperationStatus {
     let rate = |read: fn(&OperationCounters) -> u64| {
         before.map(|(earlier, seconds)| read(now).saturating_sub(earlier.map_or(0, read)) as f64 / seconds)
@@ -238,16 +243,6 @@ fn operation(now: &OperationCounters, before: Option<(Option<&OperationCounters>
         errors: now.errors,
         requests_per_second: rate(|counters| counters.requests),
         bytes_per_second: rate(|counters| counters.bytes),
-        latency: latency(&latency_ns),
+        latency: Latency::of(&latency_ns),
     }
-}
-
-fn latency(histogram_ns: &Histogram<u64>) -> Option<Latency> {
-    let seconds = |quantile| histogram_ns.value_at_quantile(quantile) as f64 / 1e9;
-    (!histogram_ns.is_empty()).then(|| Latency {
-        p50_seconds: seconds(0.5),
-        p99_seconds: seconds(0.99),
-        p99_9_seconds: seconds(0.999),
-        max_seconds: seconds(1.0),
-    })
 }

@@ -67,10 +67,12 @@ pub struct VerificationSnapshot {
     pub is_running: bool,
     /// Differing ranges were, or are, to be mended from the leader.
     pub repairs: bool,
-    /// Bytes compared, once it has ended.
+    /// Bytes compared so far.
     pub bytes: u64,
     /// Bytes of regions that differed.
     pub differing_bytes: u64,
     /// The first differing ranges, as (peer, offset, length); at most 64.
     pub differences: Vec<(String, u64, u64)>,
+    /// Why it ended before all was compared; empty if it did not.
+    pub trouble: String,
 }
