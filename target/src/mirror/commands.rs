@@ -22,7 +22,10 @@ const DIFFERENCES_MAX: usize = 64;
 pub struct Commands {
     next: Cell<u64>,
     pending: RefCell<BTreeMap<u64, (Command, Asker)>>,
-    verification: RefCell<Option<VerificationSnapshot>>,
+    /// The last comparison, by the number of its command.
+    verification: RefCell<Option<(u64, VerificationSnapshot)>>,
+    /// The one before it.
+    before: RefCell<Option<(u64, VerificationSnapshot)>>,
 }
 
 /// Who waits for the answer.
@@ -57,13 +60,7 @@ impl Mirror {
         let id = self.commands.next.get();
         self.commands.next.set(id + 1);
         self.commands.pending.borrow_mut().insert(id, (command, asker));
-        if let Command::Verify { repair } = command
-            && !self.commands.verification.borrow().as_ref().is_some_and(|running| running.is_running)
-        {
-            let begun =
-                VerificationSnapshot { is_running: true, repairs: repair, ..VerificationSnapshot::default() };
-            self.commands.verification.replace(Some(begun));
-        }
+        self.commands.begin(id, command);
         self.handle(Event::Command { command: CommandId(id), what: command });
     }
 }
@@ -72,8 +69,8 @@ impl Commands {
     /// The machine's answer.
     pub fn answer(&self, command: CommandId, result: Result<(), Refusal>) {
         let Some((what, asker)) = self.pending.borrow_mut().remove(&command.0) else { return };
-        if matches!(what, Command::Verify { .. }) && result.is_err() {
-            self.verification.replace(None);
+        if let (Command::Verify { .. }, Err(refusal)) = (what, &result) {
+            self.failed(command.0, refusal);
         }
         match asker {
             Asker::Operator(reply) => drop(reply.send(result)),
@@ -81,9 +78,38 @@ impl Commands {
         }
     }
 
+    /// A comparison is asked for; one that is under way already stays the one that is told of.
+    fn begin(&self, id: u64, command: Command) {
+        let Command::Verify { repair } = command else { return };
+        let mut current = self.verification.borrow_mut();
+        if !current.as_ref().is_some_and(|(_, running)| running.is_running) {
+            let begun = VerificationSnapshot { is_running: true, repairs: repair, ..Default::default() };
+            self.before.replace(current.replace((id, begun)));
+        }
+    }
+
+    /// It was refused, or could not go on. One that has compared nothing gives its place back.
+    fn failed(&self, id: u64, refusal: &Refusal) {
+        let mut current = self.verification.borrow_mut();
+        let Some((_, failed)) = current.as_mut().filter(|(running, _)| *running == id) else { return };
+        if failed.bytes == 0 {
+            *current = self.before.take();
+        } else {
+            failed.is_running = false;
+            failed.trouble = refusal.to_string();
+        }
+    }
+
+    /// So many bytes more are being compared.
+    pub fn compares(&self, bytes: u64) {
+        if let Some((_, running)) = self.verification.borrow_mut().as_mut().filter(|(_, one)| one.is_running) {
+            running.bytes += bytes;
+        }
+    }
+
     /// A difference was found.
     pub fn differs(&self, peer: &str, offset: u64, length: u64) {
-        if let Some(verification) = self.verification.borrow_mut().as_mut()
+        if let Some((_, verification)) = self.verification.borrow_mut().as_mut()
             && verification.differences.len() < DIFFERENCES_MAX
         {
             verification.differences.push((peer.to_owned(), offset, length));
@@ -92,7 +118,7 @@ impl Commands {
 
     /// It has ended.
     pub fn verified(&self, bytes: u64, differing_bytes: u64) {
-        if let Some(verification) = self.verification.borrow_mut().as_mut() {
+        if let Some((_, verification)) = self.verification.borrow_mut().as_mut() {
             verification.is_running = false;
             verification.bytes = bytes;
             verification.differing_bytes = differing_bytes;
@@ -101,6 +127,6 @@ impl Commands {
 
     /// What is known of the last one.
     pub fn verification(&self) -> Option<VerificationSnapshot> {
-        self.verification.borrow().clone()
+        self.verification.borrow().as_ref().map(|(_, verification)| verification.clone())
     }
 }

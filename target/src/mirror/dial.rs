@@ -3,12 +3,11 @@
 //! Its one rule: the replica with the greater number dials at once, the other only when no link has come for a
 //! while, for a peer that does not know our address.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use reactor::io as verbs;
 use replication::ReplicaId;
 use replication::wire::handshake::{DialStep, Dialer, Linked};
@@ -80,16 +79,11 @@ async fn dial(
 ) -> Result<(Channel, Linked, Vec<u8>), Fault> {
     let core = &mirror.core;
     let address = resolve(address).await?;
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(|error| Fault::io("cannot make a socket for a link", error.into()))?;
+    let fd = core.socket(address).map_err(|error| Fault::io("cannot make a socket for a link", error))?;
     prepare(&fd, Some(address));
     let channel = Channel::new(core, fd, Some(address), None);
     let socket = channel.socket().clone();
-    let expire = move || {
-        use std::os::fd::AsRawFd;
-        let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-    };
+    let expire = move || socket.shutdown(Shutdown::Both);
     verbs::with_deadline(core.now() + ATTEMPT, shake_hands(mirror, peer, channel, address), expire).await
 }
 
@@ -109,7 +103,7 @@ async fn shake_hands(
     }
     let local = local_of(&links, mirror.settings().node, certified(&channel, &mirror.settings().replicas));
     let mut out = Vec::new();
-    let mut dialer = Dialer::new(local, mirror.facts(), peer, nonce()?, &mut out);
+    let mut dialer = Dialer::new(local, mirror.facts(), peer, nonce(&mirror.core)?, &mut out);
     let mut input: Vec<u8> = Vec::new();
     loop {
         channel.send_bytes(&out).await?;

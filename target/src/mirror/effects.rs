@@ -105,6 +105,7 @@ impl Mirror {
     }
 
     fn checksum_local(&self, op: OpId, range: ByteRange) {
+        self.commands.compares(range.bytes);
         let mirror = self.this();
         self.core.spawn(async move {
             let result = mirror.checksum(range).await;

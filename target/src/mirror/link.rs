@@ -4,11 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
 use reactor::buffer::PIECE_BYTES_MAX;
 use reactor::driver::Moment;
 use reactor::sync::WaitList;
@@ -100,7 +99,7 @@ impl Link {
     }
 
     fn shut(&self) {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.socket.shutdown(Shutdown::Both);
     }
 
     /// Sends until closed or broken.

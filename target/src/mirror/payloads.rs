@@ -2,7 +2,7 @@
 //!
 //! Its one rule: a number is given back once; whoever still needs the bytes has shared them before.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use reactor::View;
 use reactor::driver::Moment;
@@ -11,7 +11,10 @@ use slab::Slab;
 
 /// All payload of one volume.
 #[derive(Default)]
-pub struct Payloads(RefCell<Slab<Payload>>);
+pub struct Payloads {
+    held: RefCell<Slab<Payload>>,
+    link_bytes: Cell<usize>,
+}
 
 struct Payload {
     view: View,
@@ -25,19 +28,20 @@ impl Payloads {
     /// Takes bytes in. Of those that a link has brought, the checksum is known.
     pub fn insert(&self, view: View, crc: Option<u32>, since: Moment) -> DataId {
         let link_bytes = if crc.is_some() { view.len() } else { 0 };
-        DataId(self.0.borrow_mut().insert(Payload { view, crc, since, link_bytes }) as u64)
+        self.link_bytes.set(self.link_bytes.get() + link_bytes);
+        DataId(self.held.borrow_mut().insert(Payload { view, crc, since, link_bytes }) as u64)
     }
 
     /// The bytes for one more holder, and since when they are here.
     pub fn share(&self, data: DataId) -> (View, Moment) {
-        let mut payloads = self.0.borrow_mut();
+        let mut payloads = self.held.borrow_mut();
         let payload = &mut payloads[data.0 as usize];
         (payload.view.share(), payload.since)
     }
 
     /// The same, with their CRC32C, which is computed once.
     pub fn share_checked(&self, data: DataId) -> (View, u32) {
-        let mut payloads = self.0.borrow_mut();
+        let mut payloads = self.held.borrow_mut();
         let payload = &mut payloads[data.0 as usize];
         let crc = *payload.crc.get_or_insert_with(|| payload.view.crc32c(0));
         (payload.view.share(), crc)
@@ -45,11 +49,13 @@ impl Payloads {
 
     /// Lets them go.
     pub fn remove(&self, data: DataId) -> View {
-        self.0.borrow_mut().remove(data.0 as usize).view
+        let payload = self.held.borrow_mut().remove(data.0 as usize);
+        self.link_bytes.set(self.link_bytes.get() - payload.link_bytes);
+        payload.view
     }
 
     /// Bytes that links have brought and the machine still holds.
     pub fn link_bytes(&self) -> usize {
-        self.0.borrow().iter().map(|(_, payload)| payload.link_bytes).sum()
+        self.link_bytes.get()
     }
 }

@@ -10,6 +10,7 @@ use reactor::cores::{self, CoreSettings, Inbox};
 use reactor::executor::Idle;
 use reactor::uring::UringSettings;
 use reactor::{Core, View};
+use ringsan::local::Local;
 use ringsan::settings::{Backing, FileCache, VolumeSettings};
 use ringsan::store::{self, Store};
 use ringsan::volume::Volume;
@@ -78,7 +79,9 @@ pub fn volume(core: &Core, settings: &Arc<VolumeSettings>) -> Rc<Volume> {
         store::create(settings).expect("made");
     }
     let opened = store::open(settings).expect("opened");
-    Volume::new(core, settings.clone(), Store::attach(core, opened).expect("attached"))
+    let store = Store::attach(core, opened).expect("attached");
+    let local = Rc::new(Local::new(core, &settings.name, store));
+    Volume::over(settings.clone(), local, None)
 }
 
 /// `bytes` as a view.
