@@ -21,7 +21,7 @@ pub const SLOT_BYTES: usize = 4096;
 
 pub(super) const HALF_BYTES: usize = 64 << 10;
 const PAGES_PER_CHUNK: u32 = (HALF_BYTES / SLOT_BYTES) as u32;
-const ACTIVITY_BYTES: usize = 5 * SLOT_BYTES;
+pub(super) const ACTIVITY_BYTES: usize = 5 * SLOT_BYTES;
 
 /// Which record. What has the same name replaces what was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

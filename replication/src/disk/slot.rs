@@ -11,13 +11,15 @@
 //! ```
 //! Its one rule: a slot is as it was written for this very place, or it is damaged.
 
-use super::layout::{RecordName, SLOT_BYTES, half_of};
+use super::layout::{ACTIVITY_BYTES, RecordName, SLOT_BYTES, half_of};
 
 pub(super) const HEADER_BYTES: usize = 40;
 
 const MAGIC: [u8; 8] = *b"RINGSANM";
 const VERSION: u16 = 1;
 const CRC_AT: usize = 36;
+/// As long as the longest slot, for a comparison at the speed of memory.
+static ZEROS: [u8; ACTIVITY_BYTES] = [0; ACTIVITY_BYTES];
 /// More generations than a disk lives.
 const GENERATION_MAX: u64 = u64::MAX >> 1;
 
@@ -40,7 +42,7 @@ impl Slot<'_> {
     /// What lies in the place of `name` in this half of a chunk.
     pub(super) fn read(name: RecordName, half: usize, bytes: &[u8]) -> Slot<'_> {
         debug_assert_eq!(bytes.len(), name.slot_bytes());
-        if bytes.iter().all(|&byte| byte == 0) {
+        if bytes == &ZEROS[..bytes.len()] {
             return Slot::Zero;
         }
         if bytes[..8] != MAGIC {

@@ -1,0 +1,5 @@
+//! Frames, messages and handshakes, as bytes.
+
+mod frames;
+mod handshake;
+mod samples;
