@@ -1,5 +1,7 @@
 //! The one seam to the machine: start an operation, harvest completions, tell the time.
 
+use std::io;
+use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -69,6 +71,12 @@ pub trait Driver {
 
     /// Takes a descriptor in.
     fn adopt(&mut self, fd: OwnedFd, path: Path) -> Handle;
+
+    /// A stream socket that can be connected to `address`.
+    fn socket(&mut self, address: SocketAddr) -> io::Result<OwnedFd>;
+
+    /// Fills `out` with random bytes, fit for keys.
+    fn random(&mut self, out: &mut [u8]) -> io::Result<()>;
 
     /// Operations started and not yet harvested.
     fn in_flight(&self) -> usize;

@@ -10,6 +10,8 @@ mod sleep;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -114,6 +116,25 @@ impl Core {
         self.drain(drain)
     }
 
+    /// One turn without waiting, for a driver that says itself when to look again: takes completions and timers that
+    /// are due, then runs what is ready. `true`: more is ready already.
+    pub fn step(&self) -> bool {
+        self.harvest(Wait::No);
+        self.fire_timers();
+        self.run_ready();
+        !self.0.ready.borrow().is_empty()
+    }
+
+    /// When the next sleeper wants to be woken.
+    pub fn next_timer(&self) -> Option<Moment> {
+        self.0.timers.borrow().keys().next().map(|&(at, _)| at)
+    }
+
+    /// Drops all tasks. What they had started stays with the driver.
+    pub fn end(&self) {
+        self.drop_tasks();
+    }
+
     /// Starts a task and polls it once, so that one which never has to wait costs no turn.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         let generation = self.0.generations.get();
@@ -143,6 +164,16 @@ impl Core {
         self.0.driver.borrow_mut().adopt(fd, path)
     }
 
+    /// A stream socket that can be connected to `address`.
+    pub fn socket(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+        self.0.driver.borrow_mut().socket(address)
+    }
+
+    /// Fills `out` with random bytes, fit for keys.
+    pub fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        self.0.driver.borrow_mut().random(out)
+    }
+
     /// The driver's counters.
     pub fn counters(&self) -> Counters {
         self.0.driver.borrow().counters()
@@ -164,9 +195,8 @@ impl Core {
             return;
         }
         let now = self.now();
-        let next_timer = self.0.timers.borrow().keys().next().map(|&(at, _)| at);
         let wait = match self.0.ready.borrow().is_empty() {
-            true => waiting.decide(now, next_timer),
+            true => waiting.decide(now, self.next_timer()),
             false => Wait::No,
         };
         let worked = self.harvest(wait);

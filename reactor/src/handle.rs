@@ -1,10 +1,11 @@
 //! Descriptors as operations know them.
 //!
 //! A handle owns its descriptor; operations in flight hold the handle, so a descriptor number is
-//! never reused under the kernel's feet. Slots in the rings' file tables are given back when the last
+//! never reused under the kernel's feet. Slots in the driver's file table are given back when the last
 //! holder lets go.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -20,6 +21,15 @@ pub enum Path {
     Immediate,
 }
 
+/// What a driver is told of its handles between operations.
+pub trait Keeper {
+    /// shutdown(2).
+    fn shutdown(&self, fd: BorrowedFd<'_>, slot: Option<u32>, how: Shutdown);
+
+    /// The last holder has let go of the handle with this slot; its descriptor is closed now.
+    fn returned(&self, slot: u32);
+}
+
 /// A descriptor owned by one core.
 #[derive(Clone)]
 pub struct Handle(Rc<Inner>);
@@ -28,12 +38,19 @@ struct Inner {
     fd: OwnedFd,
     path: Cell<Path>,
     slot: Option<u32>,
-    returned: Rc<RefCell<Vec<u32>>>,
+    keeper: Rc<dyn Keeper>,
 }
 
 impl Handle {
-    pub(crate) fn new(fd: OwnedFd, path: Path, slot: Option<u32>, returned: Rc<RefCell<Vec<u32>>>) -> Handle {
-        Handle(Rc::new(Inner { fd, path: Cell::new(path), slot, returned }))
+    /// For drivers: `slot` is what the driver itself knows the descriptor by, where it has one.
+    pub fn new(fd: OwnedFd, path: Path, slot: Option<u32>, keeper: Rc<dyn Keeper>) -> Handle {
+        Handle(Rc::new(Inner { fd, path: Cell::new(path), slot, keeper }))
+    }
+
+    /// shutdown(2): operations in flight on a socket come back by themselves. A socket that is not connected, or no
+    /// socket, stays as it is.
+    pub fn shutdown(&self, how: Shutdown) {
+        self.0.keeper.shutdown(self.as_fd(), self.0.slot, how);
     }
 
     /// How its operations are carried out.
@@ -46,7 +63,8 @@ impl Handle {
         self.0.path.set(path);
     }
 
-    pub(crate) fn slot(&self) -> Option<u32> {
+    /// What its driver knows it by.
+    pub fn slot(&self) -> Option<u32> {
         self.0.slot
     }
 }
@@ -66,7 +84,7 @@ impl AsRawFd for Handle {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            self.returned.borrow_mut().push(slot);
+            self.keeper.returned(slot);
         }
     }
 }

@@ -15,16 +15,18 @@ mod setup;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
 
 use crate::buffer::Arena;
 use crate::driver::{Counters, Driver, Harvest, Moment, Wait};
-use crate::handle::{Handle, Path};
+use crate::handle::{Handle, Keeper, Path};
 use crate::op::{Completion, NvmeData, Op, Output, Token};
 
 use batch::Batch;
@@ -71,7 +73,26 @@ struct Flight {
 
 struct FileTable {
     free: Vec<u32>,
-    returned: Rc<RefCell<Vec<u32>>>,
+    returned: Rc<ReturnedSlots>,
+}
+
+/// Slots whose descriptors are closed; they can be used again once the ring knows.
+#[derive(Default)]
+struct ReturnedSlots(RefCell<Vec<u32>>);
+
+impl Keeper for ReturnedSlots {
+    fn shutdown(&self, fd: BorrowedFd<'_>, _: Option<u32>, how: Shutdown) {
+        let how = match how {
+            Shutdown::Read => socket::Shutdown::Read,
+            Shutdown::Write => socket::Shutdown::Write,
+            Shutdown::Both => socket::Shutdown::Both,
+        };
+        let _ = socket::shutdown(fd.as_raw_fd(), how);
+    }
+
+    fn returned(&self, slot: u32) {
+        self.0.borrow_mut().push(slot);
+    }
 }
 
 impl UringDriver {
@@ -343,10 +364,10 @@ impl UringDriver {
     }
 
     fn recycle_file_slots(&mut self) {
-        if self.files.returned.borrow().is_empty() {
+        if self.files.returned.0.borrow().is_empty() {
             return;
         }
-        for slot in self.files.returned.take() {
+        for slot in self.files.returned.0.take() {
             let _ = self.ring.submitter().register_files_update(slot, &[-1]);
             if let Some(polled) = &self.polled {
                 polled.forget_file(slot);
@@ -443,6 +464,15 @@ impl Driver for UringDriver {
             self.ring.submitter().register_files_update(slot, &[fd.as_raw_fd()]).is_ok()
         });
         Handle::new(fd, path, slot, self.files.returned.clone())
+    }
+
+    fn socket(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        Ok(socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(out).map_err(io::Error::other)
     }
 
     fn in_flight(&self) -> usize {

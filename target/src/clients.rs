@@ -3,14 +3,12 @@
 //! A sweep now and then, only while there are clients, ends those that negotiate or take a reply too slowly.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
 use reactor::driver::Moment;
 use reactor::sync::WaitList;
 use reactor::{Core, Handle, io as verbs};
@@ -170,7 +168,7 @@ impl Client {
     /// Takes no further request: what is in flight is still answered.
     pub fn stop_reading(&self) {
         self.stopping.set(true);
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
+        self.socket.shutdown(Shutdown::Read);
     }
 
     /// Whether no further request is to be taken.
@@ -184,12 +182,12 @@ impl Client {
             self.reason.set(Some(reason));
         }
         self.stopping.set(true);
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.socket.shutdown(Shutdown::Both);
     }
 
     /// Ends a connection that is over.
     pub fn disconnect_quietly(&self) {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.socket.shutdown(Shutdown::Both);
     }
 
     /// Why we ended it, if we did.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use reactor::Core;
 use replication::wire::handshake::VolumeFacts;
 use replication::{
-    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, Time, Timing,
+    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, Time, Timing, VolumeId,
 };
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ use crate::settings::{LinkSettings, MirrorSettings, VolumeSettings};
 use crate::snapshot::MirrorSnapshot;
 
 pub use link::{Link, serve_link};
-pub use metadata::{OpenMetadata, open_metadata};
+pub use metadata::{MetadataContent, OpenMetadata, open_content, open_metadata};
 
 use commands::Commands;
 use links::Links;
@@ -89,7 +89,7 @@ impl Mirror {
     ) -> Result<Rc<Mirror>, Fault> {
         let mirror = settings.mirror.clone().expect("called for mirrored volumes only");
         let (metadata, stored) = metadata.attach(core);
-        let config = config_of(&mirror, local.size_bytes());
+        let config = config_of(core, &mirror, local.size_bytes())?;
         let now = Time(core.now().0);
         let machine = Replica::open(config, stored, now).map_err(|error| {
             let context =
@@ -223,19 +223,23 @@ impl Mirror {
     }
 }
 
-fn config_of(mirror: &MirrorSettings, size_bytes: u64) -> ReplicaConfig {
+fn config_of(core: &Core, mirror: &MirrorSettings, size_bytes: u64) -> Result<ReplicaConfig, Fault> {
+    let mut drawn = [0; 24];
+    core.random(&mut drawn)
+        .map_err(|error| Fault::caused(Kind::Resources, "no random numbers from the kernel", error))?;
+    let (volume, incarnation) = drawn.split_at(16);
     let node = NodeId(*mirror.node.as_bytes());
     let own = ReplicaId(mirror.own as u8);
     let mut config = ReplicaConfig::new(own, mirror.replicas.clone(), node, size_bytes);
-    config.new_volume = replication::VolumeId(*Uuid::new_v4().as_bytes());
-    config.incarnation = Incarnation(Uuid::new_v4().as_u64_pair().0);
+    config.new_volume = VolumeId(volume.try_into().expect("16 bytes"));
+    config.incarnation = Incarnation(u64::from_le_bytes(incarnation.try_into().expect("8 bytes")));
     config.blank = mirror.blank;
     config.cache_kept = mirror.cache_kept;
     config.on_peer_loss = mirror.on_peer_loss;
     config.limits = Limits::default();
     config.geometry.region_bytes = REGION_BYTES;
     config.timing = timing_of(mirror.peer_timeout.as_nanos() as u64);
-    config
+    Ok(config)
 }
 
 /// Leases and pings follow the time that a peer may be silent.

@@ -3,15 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
 use reactor::cores::{self, Inbox, Sender};
 use reactor::driver::Moment;
 use reactor::executor::Idle;
@@ -265,7 +263,15 @@ impl ServingCore {
         self.holders.set(self.holders.get() - 1);
     }
 
-    async fn run(self: Rc<Self>, inbox: Inbox<Ask>) {
+    /// A node of this one core, without a control thread: whoever drives `core` calls `begin`, `obey` and `stop`.
+    pub fn alone(core: Core, settings: &CoreSettings) -> Rc<ServingCore> {
+        let here = ServingCore::new(core, 0, 0, Arc::default(), Arc::default(), settings);
+        here.begin();
+        here
+    }
+
+    /// Begins to look after its clients.
+    fn begin(self: &Rc<Self>) {
         let sweeper = self.clone();
         self.core.spawn(async move {
             let stall_timeout = |protocol| match protocol {
@@ -275,6 +281,10 @@ impl ServingCore {
             };
             sweeper.clients.sweep(&sweeper.core, stall_timeout).await;
         });
+    }
+
+    async fn run(self: Rc<Self>, inbox: Inbox<Ask>) {
+        self.begin();
         loop {
             match inbox.next().await {
                 Ask::Stop { grace, reply } => {
@@ -287,7 +297,8 @@ impl ServingCore {
         }
     }
 
-    fn obey(self: &Rc<Self>, ask: Ask) {
+    /// Does what it is asked for; `Ask::Stop` is `stop`.
+    pub fn obey(self: &Rc<Self>, ask: Ask) {
         match ask {
             Ask::AddVolume { settings, opened, mirror, reply } => {
                 let _ = reply.send(self.add_volume(settings, opened, mirror));
@@ -392,13 +403,14 @@ impl ServingCore {
             let ends = which(*protocol, portal);
             if ends {
                 // The pending accept returns, and with it the last handle goes.
-                let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+                listener.shutdown(Shutdown::Both);
             }
             !ends
         });
     }
 
-    async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
+    /// Stops accepting, finishes or fails what is in flight within `grace`, flushes and closes.
+    pub async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
         self.unlisten(|_, _| true);
         self.part(grace, |_| true).await;
         let volumes: Vec<Rc<Volume>> = self.volumes.take().into_values().collect();

@@ -2,13 +2,12 @@
 //!
 //! Its one rule: nothing of a volume is told to who has not proved who it is.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
-use reactor::io as verbs;
+use reactor::{Core, io as verbs};
 use replication::NodeId;
 use replication::wire::handshake::{
     AcceptStep, Acceptor, Auth, Features, Key, Local, Nonce, Reason, Versions, Wanted,
@@ -46,9 +45,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
     prepare(&socket, address);
     let channel = Channel::new(here.core(), socket, address, None);
     let socket = channel.socket().clone();
-    let expire = move || {
-        let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
-    };
+    let expire = move || socket.shutdown(Shutdown::Both);
     let deadline = here.core().now() + HANDSHAKE;
     let met = verbs::with_deadline(deadline, meet(&here, channel), expire).await;
     let result = match met {
@@ -92,7 +89,7 @@ async fn meet(here: &Rc<ServingCore>, mut channel: Channel) -> Result<Met, Fault
     let Some(node) = mirrors().map(|mirror| mirror.node).next() else {
         return Err(Fault::new(Kind::NotFound, "a peer has come, and no volume here is mirrored"));
     };
-    let mut acceptor = Acceptor::new(local_of(links, node, certified(&channel, &names)), nonce()?);
+    let mut acceptor = Acceptor::new(local_of(links, node, certified(&channel, &names)), nonce(here.core())?);
     let mut input: Vec<u8> = Vec::new();
     let mut out = Vec::new();
     loop {
@@ -233,10 +230,9 @@ pub fn own_name(name: &str) -> Result<ServerName<'static>, Fault> {
 }
 
 /// Random bytes for one handshake.
-pub fn nonce() -> Result<Nonce, Fault> {
+pub fn nonce(core: &Core) -> Result<Nonce, Fault> {
     let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| {
-        Fault::new(Kind::Resources, format!("no random numbers from the kernel: {error}"))
-    })?;
+    core.random(&mut nonce)
+        .map_err(|error| Fault::caused(Kind::Resources, "no random numbers from the kernel", error))?;
     Ok(nonce)
 }

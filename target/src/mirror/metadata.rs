@@ -29,6 +29,13 @@ pub struct OpenMetadata {
     is_promise_only: bool,
 }
 
+/// What was read, before it is known where it is to be written.
+pub struct MetadataContent {
+    stored: Stored,
+    writer: Writer,
+    is_promise_only: bool,
+}
+
 /// The same on its core.
 pub struct Metadata {
     core: Core,
@@ -41,19 +48,39 @@ pub struct Metadata {
 pub fn open_metadata(settings: &Arc<VolumeSettings>, size_bytes: u64) -> Result<OpenMetadata, Fault> {
     let mirror = settings.mirror.as_ref().expect("called for mirrored volumes only");
     let path = &mirror.metadata;
-    let failed = |what: &str| {
-        let context =
-            format!("the metadata of volume {}, {}, cannot be {what}", settings.name, path.display());
-        move |error| Fault::io(context, error)
-    };
+    let failed = |what: &str| failed(settings, path, what);
     let file = open_file(path).map_err(failed("opened"))?;
+    let length = file.metadata().map_err(failed("read"))?.len();
+    let read = |offset, chunk: &mut [u8]| {
+        let is_hole = is_hole(&file, offset);
+        if !is_hole {
+            file.read_exact_at(chunk, offset)?;
+        }
+        Ok(!is_hole)
+    };
+    let make = |head: &[u8], length| make(&file, path, head, length);
+    let content = open_content(settings, size_bytes, length, read, make)?;
+    Ok(content.in_file(file.into()))
+}
+
+/// The same wherever the bytes come from: `length` of them, by `read` in chunks (`false` for one that was never
+/// written). `make` is to write a new head, at the front of a file of that length.
+pub fn open_content(
+    settings: &Arc<VolumeSettings>,
+    size_bytes: u64,
+    length: u64,
+    read: impl FnMut(u64, &mut [u8]) -> std::io::Result<bool>,
+    make: impl FnOnce(&[u8], u64) -> std::io::Result<()>,
+) -> Result<MetadataContent, Fault> {
+    let mirror = settings.mirror.as_ref().expect("called for mirrored volumes only");
+    let path = &mirror.metadata;
+    let failed = |what: &str| failed(settings, path, what);
     let geometry = Geometry { size_bytes, region_bytes: REGION_BYTES };
     let identity =
         Identity { node: NodeId(*mirror.node.as_bytes()), replica: ReplicaId(mirror.own as u8), geometry };
     let replicas = mirror.replicas.len();
     let is_promise_only = settings.backing == Backing::Memory;
-    let length = file.metadata().map_err(failed("read"))?.len();
-    let (mut stored, writer) = match read(&file, &identity, replicas, length) {
+    let (mut stored, writer) = match read_all(&identity, replicas, length, read) {
         Ok(opened) => {
             for damage in &opened.damages {
                 tracing::warn!(volume = settings.name, path = %path.display(), "{damage}");
@@ -62,7 +89,9 @@ pub fn open_metadata(settings: &Arc<VolumeSettings>, size_bytes: u64) -> Result<
         }
         Err(Trouble::Content(disk::ReadError::NotFormatted)) => {
             let layout = Layout::new(&geometry, replicas);
-            let writer = format(&file, path, &identity, layout.file_bytes()).map_err(failed("made"))?;
+            let mut head = Vec::new();
+            let writer = disk::format(&identity, &mut head);
+            make(&head, layout.file_bytes()).map_err(failed("made"))?;
             (Stored::default(), writer)
         }
         Err(Trouble::Content(error)) => {
@@ -74,7 +103,16 @@ pub fn open_metadata(settings: &Arc<VolumeSettings>, size_bytes: u64) -> Result<
     if is_promise_only || mirror.blank {
         stored = promise_of(stored);
     }
-    Ok(OpenMetadata { file: file.into(), stored, writer, is_promise_only })
+    Ok(MetadataContent { stored, writer, is_promise_only })
+}
+
+fn failed(
+    settings: &VolumeSettings,
+    path: &Path,
+    what: &str,
+) -> impl FnOnce(std::io::Error) -> Fault + use<> {
+    let context = format!("the metadata of volume {}, {}, cannot be {what}", settings.name, path.display());
+    move |error| Fault::io(context, error)
 }
 
 enum Trouble {
@@ -89,15 +127,17 @@ fn open_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn read(file: &File, identity: &Identity, replicas: usize, length: u64) -> Result<disk::Opened, Trouble> {
+fn read_all(
+    identity: &Identity,
+    replicas: usize,
+    length: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> std::io::Result<bool>,
+) -> Result<disk::Opened, Trouble> {
     let mut reader = Reader::new(identity, replicas, length).map_err(Trouble::Content)?;
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Some(offset) = reader.wants() {
-        let is_hole = offset >= length || is_hole(file, offset);
-        if !is_hole {
-            file.read_exact_at(&mut chunk, offset).map_err(Trouble::Io)?;
-        }
-        reader.take((!is_hole).then_some(&chunk)).map_err(Trouble::Content)?;
+        let is_there = offset < length && read(offset, &mut chunk).map_err(Trouble::Io)?;
+        reader.take(is_there.then_some(&chunk)).map_err(Trouble::Content)?;
     }
     Ok(reader.finish())
 }
@@ -109,17 +149,15 @@ fn is_hole(file: &File, offset: u64) -> bool {
     }
 }
 
-fn format(file: &File, path: &Path, identity: &Identity, length: u64) -> std::io::Result<Writer> {
-    let mut head = Vec::new();
-    let writer = disk::format(identity, &mut head);
+fn make(file: &File, path: &Path, head: &[u8], length: u64) -> std::io::Result<()> {
     file.set_len(0)?;
     file.set_len(length)?;
-    file.write_all_at(&head, 0)?;
+    file.write_all_at(head, 0)?;
     file.sync_all()?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
-    Ok(writer)
+    Ok(())
 }
 
 /// What a replica whose bytes are gone still knows.
@@ -134,6 +172,14 @@ fn promise_of(stored: Stored) -> Stored {
         ..superblock
     });
     Stored { superblock, ..Stored::default() }
+}
+
+impl MetadataContent {
+    /// It was read from this file, which is open for writing.
+    pub fn in_file(self, file: OwnedFd) -> OpenMetadata {
+        let MetadataContent { stored, writer, is_promise_only } = self;
+        OpenMetadata { file, stored, writer, is_promise_only }
+    }
 }
 
 impl OpenMetadata {

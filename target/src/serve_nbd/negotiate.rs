@@ -1,11 +1,9 @@
 //! The loop around `wire::nbd::handshake::Negotiation`.
 
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use nix::sys::socket::{Shutdown, shutdown};
 use uuid::Uuid;
 use wire::nbd::handshake::{
     Agreed, CloseReason, ExportInfo, ExportTable, LABEL_INCARNATION, LABEL_VOLUME, Negotiation, ServerPolicy,
@@ -149,7 +147,7 @@ fn is_polite(reason: &CloseReason) -> bool {
 
 /// Gives the client time to take our last answer: closing with bytes unread would reset the connection.
 async fn linger(channel: &Channel) {
-    let _ = shutdown(channel.socket().as_raw_fd(), Shutdown::Write);
+    channel.socket().shutdown(Shutdown::Write);
     for _ in 0..LAST_RECEIVES_MAX {
         match channel.receive(0).await {
             Ok(Some(_)) => {}

@@ -54,6 +54,14 @@ impl Opened {
         self.facts.clone()
     }
 
+    /// A regular file that somebody else has opened, and knows the facts of.
+    pub fn of_file(path: PathBuf, file: OwnedFd, ring_path: Path, facts: VolumeFacts) -> Opened {
+        Opened {
+            facts,
+            kind: OpenedKind::File { path, file: Arc::new(file), ring_path, is_block_device: false },
+        }
+    }
+
     pub(super) fn attach(self, core: &Core) -> Result<Store, Fault> {
         let facts = self.facts;
         match self.kind {
