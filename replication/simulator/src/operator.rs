@@ -1,0 +1,207 @@
+//! Who names leaders: a person, or whatever watches over a volume with an external coordinator. And that coordinator.
+//!
+//! Its one rule: every command is answered, once, unless its node dies first.
+
+use replication::{
+    Command, CommandId, Decision, Epoch, Event, PeerState, Refusal, ReplicaId, RoleState, Status,
+};
+
+use crate::happen::Happening;
+use crate::options::Arrangement;
+use crate::plan::{FaultKind, MS};
+use crate::report::Checker;
+use crate::world::World;
+
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    last: u64,
+    /// Commands that are not answered.
+    pub(crate) open: Vec<(CommandId, usize, Command)>,
+    /// So often nobody was seen to lead.
+    leaderless: u32,
+}
+
+impl Operator {
+    /// A node has died.
+    pub(crate) fn abandon(&mut self, node: usize) {
+        self.open.retain(|&(_, at, _)| at != node);
+    }
+}
+
+impl World {
+    pub(crate) fn operator_begins(&mut self) {
+        let at = self.now + 100 * MS;
+        self.bag.put(at, Happening::Operator);
+    }
+
+    pub(crate) fn command(&mut self, node: usize, what: Command) {
+        if !self.nodes[node].is_up() || self.nodes[node].frozen {
+            return;
+        }
+        self.operator.last += 1;
+        let command = CommandId(self.operator.last);
+        self.operator.open.push((command, node, what));
+        self.step(node, Event::Command { command, what });
+    }
+
+    pub(crate) fn answered(&mut self, node: usize, command: CommandId, result: &Result<(), Refusal>) {
+        let known = self.operator.open.iter().position(|open| (open.0, open.1) == (command, node));
+        match known {
+            Some(index) => match self.operator.open.swap_remove(index).2 {
+                Command::Promote { force: true } => self.statistics.forced += u64::from(result.is_ok()),
+                Command::Discard if result.is_ok() => self.rules.discarded(node),
+                _ => {}
+            },
+            None => self.fail(Checker::Commands, format!("command {command} is answered twice")),
+        }
+    }
+
+    /// The operator looks around: failed nodes are started anew, and somebody is to lead.
+    pub(crate) fn operator_looks(&mut self) {
+        let pause = if self.calm { 250 * MS } else { self.dice.between(200 * MS, 1500 * MS) };
+        self.bag.put(self.now + pause, Happening::Operator);
+        self.check_stalls();
+        let mut leads = false;
+        for node in 0..self.plan.nodes {
+            let Some(replica) = &self.nodes[node].replica else { continue };
+            if self.nodes[node].frozen {
+                continue;
+            }
+            match replica.status().role {
+                RoleState::Failed(_) if self.calm || self.dice.one_in(4) => self.crash(node, false, MS),
+                RoleState::Leads | RoleState::Suspended | RoleState::Begins | RoleState::StepsDown => {
+                    leads = true
+                }
+                _ => {}
+            }
+        }
+        self.operator.leaderless = if leads { 0 } else { self.operator.leaderless + 1 };
+        if self.calm && self.rules.forced && self.operator.open.is_empty() {
+            self.end_split_brain();
+        }
+        if self.operator.leaderless % 3 == 2 && self.operator.open.is_empty() {
+            self.promote_somebody();
+        }
+    }
+
+    /// After promotions by force: one copy is kept, the others yield to it.
+    fn end_split_brain(&mut self) {
+        let statuses: Vec<(usize, Status)> =
+            self.up().filter_map(|node| Some((node, self.nodes[node].replica.as_ref()?.status()))).collect();
+        let leaders = statuses.iter().filter(|(_, status)| status.role == RoleState::Leads);
+        let Some(kept) = leaders.max_by_key(|(node, status)| (status.epoch, *node)).map(|(node, _)| *node)
+        else {
+            if self.operator.leaderless > 8 {
+                self.operator.leaderless = 1;
+                let node = self.dice.index(self.plan.nodes);
+                self.command(node, Command::Promote { force: true });
+            }
+            return;
+        };
+        for (node, status) in statuses.into_iter().filter(|(node, _)| *node != kept) {
+            let split = status.peers.iter().any(|peer| peer.state == PeerState::SplitBrain);
+            if status.role == RoleState::Leads {
+                self.command(node, Command::Demote);
+            } else if split || status.role == RoleState::SplitBrain {
+                self.command(node, Command::Discard);
+            }
+        }
+    }
+
+    fn promote_somebody(&mut self) {
+        let chosen = match self.register.record.filter(|_| self.plan.arrangement == Arrangement::External) {
+            Some(record) => {
+                let members: Vec<usize> =
+                    self.up().filter(|&node| record.in_sync.contains(ReplicaId(node as u8))).collect();
+                (!members.is_empty()).then(|| self.dice.pick(&members))
+            }
+            None => self.some_up(),
+        };
+        if let Some(node) = chosen {
+            self.command(node, Command::Promote { force: false });
+        }
+    }
+
+    /// A command that nobody needed.
+    pub(crate) fn interfere(&mut self, node: usize, kind: FaultKind) {
+        let what = match kind {
+            FaultKind::Promote => Command::Promote { force: false },
+            FaultKind::Demote => Command::Demote,
+            FaultKind::Verify => Command::Verify { repair: false },
+            _ => Command::Verify { repair: true },
+        };
+        self.command(node, what);
+    }
+
+    /// A proposal reaches the coordinator.
+    pub(crate) fn proposal_arrives(&mut self, proposal: u32) {
+        let lost = self.register.away && self.dice.one_in(2);
+        if !lost && self.register.decide(proposal) {
+            self.tell_all();
+        }
+        if self.register.away {
+            self.register.get_mut(proposal).decision = Some(Decision::Unavailable);
+        }
+        let mut at = self.now + self.plan.link.roll(&mut self.dice);
+        if self.register.away {
+            at += self.dice.scale(MS, 1024 * MS);
+        }
+        self.bag.put(at, Happening::Decide { proposal });
+    }
+
+    pub(crate) fn proposal_answered(&mut self, what: Happening, proposal: u32) {
+        let (node, run) = {
+            let proposal = self.register.get_mut(proposal);
+            (proposal.node, proposal.run)
+        };
+        if self.nodes[node].is_up() && self.nodes[node].frozen && self.nodes[node].run == run {
+            return self.nodes[node].deferred.push(what);
+        }
+        let proposal = self.register.take(proposal);
+        if self.nodes[node].is_up() && self.nodes[node].run == run {
+            let decision = proposal.decision.expect("it has arrived before");
+            self.step(node, Event::Decided { epoch: proposal.record.epoch, decision });
+        }
+    }
+
+    /// Watchers hear of a change late, or never.
+    fn tell_all(&mut self) {
+        for node in 0..self.plan.nodes {
+            if self.calm || !self.dice.one_in(4) {
+                let at = self.now + self.dice.scale(MS / 16, 256 * MS);
+                self.bag.put(at, Happening::Tell { node: node as u8 });
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, what: Happening, node: usize) {
+        let Some(record) = self.register.record else { return };
+        if self.register.away || !self.nodes[node].is_up() {
+            return;
+        }
+        if self.nodes[node].frozen {
+            return self.nodes[node].deferred.push(what);
+        }
+        self.step(node, Event::RecordChanged(record));
+    }
+
+    pub(crate) fn coordinator_back(&mut self) {
+        self.register.away = false;
+        self.tell_all();
+    }
+
+    /// Who leads, if all is as it should be: everybody in sync, nothing waits.
+    pub(crate) fn whole(&self) -> Option<usize> {
+        if !self.clients.open.is_empty() || !self.operator.open.is_empty() {
+            return None;
+        }
+        self.up().find(|&node| {
+            let Some(replica) = &self.nodes[node].replica else { return false };
+            let status = replica.status();
+            status.role == RoleState::Leads
+                && status.in_sync.count() == self.plan.nodes
+                && status.epoch > Epoch(0)
+                && status.peers.iter().all(|peer| peer.state == PeerState::InSync)
+        })
+    }
+}
