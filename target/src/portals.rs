@@ -77,11 +77,12 @@ pub fn bind_admin(address: SocketAddr) -> Result<TcpListener, Fault> {
 }
 
 /// The listening sockets that systemd handed over (LISTEN_FDS): those named `iscsi` (FileDescriptorName=)
-/// serve iSCSI, all others NBD.
+/// serve iSCSI, those named `mirror` links of peers, all others NBD.
 pub fn inherited() -> Result<Vec<Bound>, Fault> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let protocols = names.split(':').map(|name| match name {
         "iscsi" => Protocol::Iscsi,
+        "mirror" => Protocol::Mirror,
         _ => Protocol::Nbd,
     });
     let mut protocols = protocols.chain(std::iter::repeat(Protocol::Nbd));
@@ -117,7 +118,15 @@ fn local_address(listener: &OwnedFd) -> Option<String> {
 }
 
 fn bind_tcp(address: SocketAddr, others: &[Portal]) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    let socket = match Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None) {
+        // All addresses of a machine without IPv6 are those of IPv4.
+        Err(error)
+            if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip() == Ipv6Addr::UNSPECIFIED =>
+        {
+            return bind_tcp((Ipv4Addr::UNSPECIFIED, address.port()).into(), others);
+        }
+        socket => socket?,
+    };
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         let v4_beside =
@@ -160,7 +169,14 @@ fn in_use(protocol: Protocol, portal: &Portal, error: io::Error) -> Fault {
         io::ErrorKind::AddrInUse if protocol == Protocol::Iscsi => {
             "stop what listens there, or choose another with --iscsi"
         }
+        io::ErrorKind::AddrInUse if protocol == Protocol::Mirror => {
+            "stop what listens there, or choose another with portal in [mirror] (--mirror)"
+        }
         io::ErrorKind::AddrInUse => "stop what listens there, or choose another with --nbd",
+        io::ErrorKind::AddrNotAvailable if protocol == Protocol::Mirror => {
+            "this machine does not have that address; if others reach it by another, name one of its own as portal in \
+             [mirror]"
+        }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address; see `ip address`",
         io::ErrorKind::PermissionDenied => "choose a port from 1024, or a folder that may be written",
         _ => "check the address",

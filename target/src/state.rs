@@ -4,9 +4,12 @@
 //! STATE_DIR/lock                held (flock) by the running node
 //! STATE_DIR/node.toml           uuid = "…"
 //! STATE_DIR/volumes/UUID.toml   uuid, owner = "config" | "api", and [volume] as the admin API has it
+//! STATE_DIR/mirror/             of replicas: see `replica.rs`
 //! ```
 //! Its one rule: a file is replaced whole (temporary file, fsync, rename, fsync of the folder), so that a
 //! crash leaves the old or the new one.
+
+mod replica;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +23,8 @@ use uuid::Uuid;
 use crate::config::volume::VolumeSpec;
 use crate::fault::{Fault, Kind};
 use crate::undo::Undo;
+
+pub use replica::ReplicaFiles;
 
 /// Who decides about a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +93,11 @@ impl State {
         self.node_uuid
     }
 
+    /// The files of the replica of a mirrored volume.
+    pub fn replica_files(&self, uuid: Uuid) -> ReplicaFiles {
+        ReplicaFiles::new(&self.folder, uuid)
+    }
+
     /// What is remembered of the volume of this name.
     pub fn record(&self, name: &str) -> Option<&Record> {
         self.records.get(name)
@@ -98,9 +108,10 @@ impl State {
         self.records.values().filter(|record| record.owner == Owner::Api)
     }
 
-    /// The identity of the volume of this name, new if it was never seen.
+    /// The identity of the volume of this name, new if it was never seen, or had replicas, which have another.
     pub fn uuid_of(&self, name: &str) -> Uuid {
-        self.records.get(name).map_or_else(Uuid::new_v4, |record| record.uuid)
+        let known = self.records.get(name).filter(|record| record.volume.replicas.is_empty());
+        known.map_or_else(Uuid::new_v4, |record| record.uuid)
     }
 
     /// Remembers a volume, durably, in the place of another of its name.

@@ -12,12 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use super::ready::ready_text;
 use crate::config::draft::{Draft, node_name};
+use crate::config::mirror::draft::{PeerFlag, parse_peer_flag};
 use crate::config::mistake::{At, Origin, Slot};
 use crate::config::resolve::keep_off;
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::values::{
-    parse_admin, parse_advertised, parse_count, parse_cpus, parse_iscsi_portal, parse_poll, parse_portal,
-    parse_size_or_off, parse_tls_mode,
+    parse_admin, parse_advertised, parse_count, parse_cpus, parse_iscsi_portal, parse_mirror_portal,
+    parse_poll, parse_portal, parse_size_or_off, parse_tls_mode,
 };
 use crate::config::volume::{VolumeDraft, checked_name};
 use crate::config::{self, Config};
@@ -37,7 +38,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Serve a volume; repeatable. BACKING is a file, a block device, /dev/ngXnY or `memory`. OPTION: size=20G,
-    /// readonly, cache=auto|direct|buffered, type=file|block|nvme|memory, allow=CIDR (repeatable), description=TEXT
+    /// readonly, cache=auto|direct|buffered, type=file|block|nvme|memory, allow=CIDR (repeatable), description=TEXT,
+    /// replicas=NODE+NODE, on_peer_loss=continue|suspend, peer_timeout=DURATION
     #[arg(long = "volume", value_name = "NAME[=BACKING][,OPTION]…", value_parser = VolumeDraft::parse_flag)]
     volumes: Vec<VolumeDraft>,
     /// Serve NBD here: ADDRESS:PORT or unix:PATH; repeatable [default: 127.0.0.1:10809]
@@ -74,6 +76,8 @@ pub struct ServeArgs {
     cores: CoreArgs,
     #[command(flatten)]
     nbd: NbdArgs,
+    #[command(flatten)]
+    mirror: MirrorArgs,
 }
 
 /// What `--admin` says; named so that clap takes it for one value.
@@ -145,6 +149,29 @@ struct NbdArgs {
     inflight_bytes_max: Option<u64>,
 }
 
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Mirrored volumes")]
+struct MirrorArgs {
+    /// Where another node takes links; repeatable
+    #[arg(long = "peer", value_name = "NAME=HOST[:PORT]", value_parser = parse_peer_flag)]
+    peers: Vec<PeerFlag>,
+    /// Take links of peers here, once a volume has replicas [default: [::]:9811]
+    #[arg(long = "mirror", value_name = "ADDRESS[:PORT]", value_parser = parse_mirror_portal)]
+    portal: Option<Portal>,
+    /// The file with the key that all nodes share
+    #[arg(long = "mirror-key-file", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// This node's certificate for links, PEM: its name is one of the subject alternative names
+    #[arg(id = "mirror_tls_certificate", long = "mirror-tls-certificate", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(id = "mirror_tls_key", long = "mirror-tls-key", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The CA of all nodes' certificates, PEM
+    #[arg(long = "mirror-tls-ca", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+}
+
 impl ServeArgs {
     /// Reads the configuration that these flags and their files make.
     fn load(&self) -> Result<Config, Vec<config::mistake::Mistake>> {
@@ -168,6 +195,7 @@ impl ServeArgs {
         set(&mut draft.node.stop_timeout, self.stop_timeout, "--stop-timeout");
         self.cores.apply(draft);
         self.nbd.apply(draft);
+        self.mirror.apply(draft);
     }
 }
 
@@ -201,6 +229,18 @@ impl NbdArgs {
         set(&mut nbd.stall_timeout, self.stall_timeout, "--stall-timeout");
         set(&mut nbd.requests_max, self.requests_max, "--requests-max");
         set(&mut nbd.inflight_bytes_max, self.inflight_bytes_max, "--inflight-bytes-max");
+    }
+}
+
+impl MirrorArgs {
+    fn apply(self, draft: &mut Draft) {
+        self.peers.into_iter().for_each(|peer| draft.peers.set(peer));
+        let mirror = &mut draft.mirror;
+        set(&mut mirror.portal, self.portal, "--mirror");
+        set(&mut mirror.key_file, self.key_file, "--mirror-key-file");
+        set(&mut mirror.tls_certificate, self.tls_certificate, "--mirror-tls-certificate");
+        set(&mut mirror.tls_key, self.tls_key, "--mirror-tls-key");
+        set(&mut mirror.tls_ca, self.tls_ca, "--mirror-tls-ca");
     }
 }
 

@@ -41,8 +41,8 @@ fn the_example_has_every_setting_and_no_mistake() {
     let text = fs::read_to_string(example).expect("the example is there");
     load_text(&text).map(drop).expect("as shipped");
     let folder = Folder::new();
-    for name in ["host1.secret", "host2.secret", "san.secret", "discovery.secret"] {
-        folder.file(name, &format!("secret of {name}\n"));
+    for name in ["host1.secret", "host2.secret", "san.secret", "discovery.secret", "mirror.key"] {
+        folder.file(name, &format!("secret of {name}, which is a long one\n").replace(' ', "-"));
     }
     let everything: String = text
         .lines()
@@ -52,10 +52,11 @@ fn the_example_has_every_setting_and_no_mistake() {
         })
         .filter(|line| !line.contains("tls_") && !line.contains("token") && !line.contains("host's name"))
         .collect();
-    let everything = everything.replace("cpus = [1]", "");
+    let everything = everything.replace("cpus = [1]", "").replacen("[node]", "[node]\nname = \"a\"", 1);
     let config = said(load(Some(&folder.file("ringsan.toml", &everything)), |_| {}), folder.0.path());
     let config = config.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    assert_eq!((config.volumes.len(), config.iscsi.targets.len()), (1, 1));
+    assert_eq!((config.volumes.len(), config.iscsi.targets.len(), config.mirror.peers.len()), (1, 1, 2));
+    assert_eq!(config.volumes[0].mirror.as_ref().map(|mirror| mirror.replicas.value.len()), Some(2));
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn check_looks_at_the_machine_too_and_makes_nothing() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\[\\[?(node|cores|nbd|iscsi|iscsi.target|iscsi.discovery|iscsi.target.lun|volume)\\]?\\]\n|(users|mutual|lun|target|discovery) = |[a-z_]{1,12} = |\"[^\"\n]{0,20}\"|[0-9]{1,24}|[,\\[\\]{}#=.\n\"'é-]){0,40}") {
+    fn no_text_makes_the_reader_panic(text in "(\\[\\[?(node|cores|nbd|iscsi|iscsi.target|iscsi.discovery|iscsi.target.lun|peers|mirror|volume)\\]?\\]\n|(users|mutual|lun|target|discovery|replicas|portal|peer_timeout|key_file) = |[a-z_]{1,12} = |\"[^\"\n]{0,20}\"|[0-9]{1,24}|[,\\[\\]{}#=.\n\"'é-]){0,40}") {
         let mut mistakes = Vec::new();
         let source = Source { path: Path::new("any.toml").into(), text, open_to_others: None };
         let mut draft = Draft::default();
@@ -204,6 +205,8 @@ proptest::proptest! {
         let _ = values::parse_portal(&text);
         let _ = values::parse_iscsi_portal(&text);
         let _ = values::parse_advertised(&text);
+        let _ = values::parse_peer(&text);
+        let _ = values::parse_mirror_portal(&text);
         let _ = iscsi::name::parse_target(&text);
         let _ = iscsi::name::parse_initiator(&text);
         let _ = values::parse_cpus(&text);

@@ -8,6 +8,7 @@ mod listening;
 mod mirror;
 mod records;
 mod reload;
+mod replicas;
 mod report;
 mod sessions;
 mod start;
@@ -15,7 +16,7 @@ mod stop;
 mod targets;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use crate::config::iscsi::IscsiConfig;
+use crate::config::mirror::MirrorConfig;
 use crate::config::mistake::{At, Mistake};
 use crate::config::survey::{self, Identity, Surveyed};
 use crate::config::tls::TlsFiles;
@@ -38,6 +40,7 @@ use crate::settings::{CoreSettings, NbdSettings, Portal, Protocol, VolumeSetting
 use crate::snapshot::CoreSnapshot;
 use crate::state::State;
 
+use replicas::OwnNode;
 use targets::Targets;
 
 pub use start::{StartError, Started, start};
@@ -80,6 +83,12 @@ struct Live {
     iscsi_off: Option<String>,
     /// As the cores know them.
     targets: Targets,
+    own: OwnNode,
+    mirror: MirrorConfig,
+    /// Remarks about it that are in the log.
+    remarked: Vec<String>,
+    /// Mirrored volumes whose copies are known to be whole since this boot of the machine.
+    noted: BTreeSet<Uuid>,
     tls_files: Option<TlsFiles>,
     tls_fingerprint: Vec<u8>,
     /// Where the admin API listens, its port told by the kernel if it was 0.
@@ -152,7 +161,9 @@ impl Node {
     /// Tells every core what clients may attach now, and the log what is odd about it.
     fn publish(&self) {
         self.publish_meanwhile();
-        self.live().targets.log_news();
+        let mut live = self.live();
+        live.targets.log_news();
+        live.log_mirror_news();
     }
 
     /// The same in the middle of a change, when much may be odd.
@@ -178,7 +189,7 @@ impl Live {
         Directory {
             nbd: self.nbd.clone(),
             iscsi: self.targets.settings.clone(),
-            links: Arc::default(),
+            links: Arc::new(self.links()),
             exports: exports.collect(),
         }
     }
@@ -195,16 +206,17 @@ impl Live {
 }
 
 impl LiveVolume {
-    fn new(surveyed: &Surveyed, uuid: Uuid, service: Service) -> LiveVolume {
+    fn new(surveyed: &Surveyed, settings: Arc<VolumeSettings>, service: Service) -> LiveVolume {
         LiveVolume {
             declaration: surveyed.declaration.clone(),
-            settings: Arc::new(settings_of(surveyed, uuid)),
+            settings,
             identity: survey::identity_now(surveyed),
             service,
         }
     }
 }
 
+/// The settings of a volume as if it had no replicas.
 fn settings_of(surveyed: &Surveyed, uuid: Uuid) -> VolumeSettings {
     let Declaration { name, description, read_only, allow, size, .. } = surveyed.declaration.clone();
     let size_bytes = surveyed.existing_bytes.or(surveyed.create_bytes).or(size.map(|At { value, .. }| value));

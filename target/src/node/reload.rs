@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::records::{identity, left_behind, record_of};
 use super::start::StartError;
-use super::volumes::is_declared;
+use super::volumes::{is_declared, keeps_its_size};
 use super::{Change, Live, LiveVolume, Node, Service, blocking, settings_of};
+use replication::OnPeerLoss;
 use uuid::Uuid;
 
+use crate::config::mirror::MirrorConfig;
 use crate::config::mistake::{Mistake, Wrong};
 use crate::config::survey::{self, Surveyed, backing_text};
 use crate::config::units::size_text;
@@ -44,10 +46,11 @@ impl Node {
         let plan = self.plan(&config, &state)?;
         let mut undo = Undo::default();
         let bindings = self.bind_new(&config)?;
-        make_files(&plan, &mut undo)?;
+        make_files(&plan, &state, &mut undo)?;
         undo.keep();
         let mut report = ReloadReport::default();
         self.note_restart(&config, &mut report);
+        self.apply_links(&config, &mut report);
         self.apply_volumes(plan, &mut state, &mut report).await;
         self.apply_portals(&config, bindings, &mut report).await;
         self.apply_settings(config, &mut report);
@@ -77,6 +80,9 @@ impl Node {
         mistakes.extend(config.volumes.iter().filter_map(|declared| clash(&live, declared)));
         plan.add = survey::survey_all(&added, &config.node.data_dir, &mut mistakes);
         for added in &plan.add {
+            let mirror = added.declaration.mirror.as_ref();
+            let stranger = mirror.and_then(|mirror| mirror.place_of(&live.own.name).err());
+            mistakes.extend(stranger.map(|wrong| wrong.at(&added.declaration.origin)));
             let taken = live
                 .volumes
                 .values()
@@ -96,6 +102,11 @@ impl Node {
         };
         note(config.cores != self.core_settings, "[cores]");
         note(config.node.name != live.node.name, "the node's name");
+        for declared in &config.volumes {
+            let running = live.volumes.get(&declared.name).map(|volume| &volume.declaration);
+            let differs = running.is_some_and(|running| replication_of(running) != replication_of(declared));
+            note(differs, &format!("the replication of volume `{}`", declared.name));
+        }
         note(config.node.state_dir != live.node.state_dir, "the state directory");
         let address = |node: &NodeConfig| node.admin.as_ref().map(|admin| admin.address);
         note(address(&config.node) != address(&live.node), "the admin address");
@@ -135,11 +146,10 @@ impl Node {
     }
 
     async fn add_declared(&self, volume: &Surveyed, state: &mut State) -> Result<(), Fault> {
-        let name = &volume.declaration.name;
         let uuid = identity(volume, state);
         state.put(record_of(volume, uuid, Owner::Config))?;
-        let service = self.attach(volume, uuid).await?;
-        self.live().volumes.insert(name.clone(), LiveVolume::new(volume, uuid, service));
+        let added = self.attached(volume, uuid).await?;
+        self.live().enter(added);
         Ok(())
     }
 
@@ -159,7 +169,22 @@ impl Node {
             ));
         }
         volume.settings = Arc::new(settings);
-        volume.declaration = declared;
+        let mirror = volume.declaration.mirror.take();
+        volume.declaration = Declaration { mirror, ..declared };
+    }
+
+    /// How links are proven, and where peers are, before the first volume needs to know.
+    fn apply_links(&self, config: &Config, report: &mut ReloadReport) {
+        let mut live = self.live();
+        let proof =
+            |mirror: &MirrorConfig| (mirror.authentication.key.clone(), mirror.tls_fingerprint.clone());
+        if proof(&config.mirror) != proof(&live.mirror) {
+            report.changed.push("how nodes prove who they are, for new links".to_owned());
+        }
+        live.mirror = config.mirror.clone();
+        for name in live.adopt_addresses() {
+            report.changed.push(format!("where the peers of volume `{name}` are, for new links"));
+        }
     }
 
     fn apply_settings(&self, config: Config, report: &mut ReloadReport) {
@@ -191,6 +216,12 @@ fn adopt_token(live: &mut Live, config: &NodeConfig, report: &mut ReloadReport) 
     }
 }
 
+/// What a mirror is told at its start only.
+fn replication_of(declared: &Declaration) -> Option<(&[String], OnPeerLoss, Duration)> {
+    let mirror = declared.mirror.as_ref()?;
+    Some((&mirror.replicas.value, mirror.on_peer_loss, mirror.peer_timeout))
+}
+
 /// Whether the store can stay open: the same bytes, reached in the same way, with the same rights.
 fn is_same_store(one: &Declaration, other: &Declaration) -> bool {
     one.place == other.place && one.read_only == other.read_only
@@ -200,6 +231,9 @@ fn plan_change(volume: &LiveVolume, declared: &Declaration, plan: &mut Plan) -> 
     let Service::Serving { facts, .. } = &volume.service else { return Ok(()) };
     if let Some(size) = &declared.size {
         let (now, wanted) = (facts.size_bytes, size.value);
+        if volume.declaration.mirror.is_some() && wanted != now {
+            return Err(keeps_its_size(&declared.name));
+        }
         if wanted < now {
             let cause = format!(
                 "volume `{}` has {}; shrinking it to {} loses data",
@@ -243,10 +277,12 @@ fn on_same_bytes(added: &Surveyed, other: &LiveVolume) -> Mistake {
     Wrong::new(cause, "give each volume a backing of its own").at(&added.declaration.origin)
 }
 
-fn make_files(plan: &Plan, undo: &mut Undo) -> Result<(), Fault> {
+fn make_files(plan: &Plan, state: &State, undo: &mut Undo) -> Result<(), Fault> {
+    for volume in plan.add.iter().filter(|volume| volume.declaration.mirror.is_some()) {
+        state.replica_files(identity(volume, state)).prepare(undo)?;
+    }
     for volume in plan.add.iter().filter(|volume| volume.create_bytes.is_some()) {
-        let settings = settings_of(volume, Uuid::nil());
-        store::create(&settings)?;
+        store::create(&settings_of(volume, Uuid::nil()))?;
         if let crate::settings::Backing::File { path, .. } = &volume.backing {
             undo.note_file(path);
         }

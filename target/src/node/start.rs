@@ -4,7 +4,7 @@
 //! kernel's io_uring. Then folders, files and records are made. Its one rule: a start that fails leaves
 //! nothing behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::listening::{Bindings, bind_all};
 use super::records;
+use super::replicas::{OwnNode, metadata_of};
 use super::targets::Targets;
 use super::{
     ATTACH_TIME, CHANGES_MAX, Live, LiveVolume, Node, ReadConfig, Service, ask, blocking, settings_of,
@@ -27,6 +28,7 @@ use crate::message::Ask;
 use crate::placement::core_for_volume;
 use crate::portals::{self, Bound};
 use crate::serve_core::{CoreHandle, Cores};
+use crate::settings::VolumeSettings;
 use crate::state::{Owner, Record, State};
 use crate::store;
 use crate::undo::Undo;
@@ -90,14 +92,19 @@ async fn assemble(
     let mut state = State::open(&config.node.state_dir, undo)?;
     undo.make_folder(&config.node.data_dir)?;
     let remembered = records::remembered(&config, &surveyed, &state)?;
+    let bound = bound.for_remembered(&config, &remembered).await?;
     let core_settings = config.cores.clone();
     let mut live = Live {
         files: config.files,
+        own: OwnNode::new(&config.node.name, &config.node.state_dir, &state),
         node: config.node,
         nbd: Arc::new(config.nbd),
         iscsi: config.iscsi,
         iscsi_off: None,
         targets: Targets::default(),
+        mirror: config.mirror,
+        remarked: Vec::new(),
+        noted: BTreeSet::new(),
         tls_files: config.tls_files,
         tls_fingerprint: config.tls_fingerprint,
         admin_address,
@@ -105,6 +112,7 @@ async fn assemble(
         volumes: BTreeMap::new(),
     };
     let cores = Served { handles: cores, cpus: &core_settings.cpus };
+    cores.tell(&mut live);
     let records = cores.serve_declared(surveyed, &state, &mut live, undo).await?;
     for record in records {
         state.note_new(&record, undo);
@@ -112,10 +120,10 @@ async fn assemble(
     }
     for (record, found) in remembered {
         let volume = cores.revive(&live, record, found).await;
-        live.volumes.insert(volume.declaration.name.clone(), volume);
+        live.enter(volume);
     }
-    let cores = cores.handles;
     listen(&cores, bound, &mut live);
+    let cores = cores.handles;
     let node = Node {
         uuid: state.node_uuid(),
         started: Instant::now(),
@@ -127,7 +135,9 @@ async fn assemble(
         waiting: Semaphore::new(CHANGES_MAX),
     };
     node.publish();
-    Ok(Arc::new(node))
+    let node = Arc::new(node);
+    tokio::spawn(Node::note_boots(Arc::downgrade(&node)));
+    Ok(node)
 }
 
 /// The cores, while volumes are brought to them.
@@ -137,6 +147,14 @@ struct Served<'a> {
 }
 
 impl Served<'_> {
+    /// Tells the cores what clients and links meet, so that replicas know how to prove who they are when they begin.
+    fn tell(&self, live: &mut Live) {
+        let directory = Arc::new(live.directory());
+        for core in &self.handles {
+            core.send(Ask::Directory(directory.clone()));
+        }
+    }
+
     /// Brings the declared volumes into service, their files made where they are missing.
     async fn serve_declared(
         &self,
@@ -149,8 +167,12 @@ impl Served<'_> {
         for volume in surveyed {
             let uuid = records::identity(&volume, state);
             make_file(&volume, uuid, undo)?;
-            let service = self.attach(live, &volume, uuid).await?;
-            live.volumes.insert(volume.declaration.name.clone(), LiveVolume::new(&volume, uuid, service));
+            if volume.declaration.mirror.is_some() {
+                live.own.files(uuid).prepare(undo)?;
+            }
+            let settings = Arc::new(live.own.settings(&volume, uuid, &live.mirror)?);
+            let service = self.attach(live, &settings).await?;
+            live.enter(LiveVolume::new(&volume, settings, service));
             records.push(records::record_of(&volume, uuid, Owner::Config));
         }
         Ok(records)
@@ -158,8 +180,13 @@ impl Served<'_> {
 
     /// Brings a volume of the admin API back; one that cannot be does not keep the others from it.
     async fn revive(&self, live: &Live, record: Record, found: Result<Surveyed, String>) -> LiveVolume {
-        let attached = match &found {
-            Ok(volume) => self.attach(live, volume, record.uuid).await.map_err(|fault| fault.to_string()),
+        let settings = found.as_ref().map_err(String::clone).and_then(|volume| {
+            let settings = live.own.settings(volume, record.uuid, &live.mirror);
+            settings.map_err(|fault| fault.to_string())
+        });
+        let settings = settings.map(Arc::new);
+        let attached = match &settings {
+            Ok(settings) => self.attach(live, settings).await.map_err(|fault| fault.to_string()),
             Err(reason) => Err(reason.clone()),
         };
         let service = attached.unwrap_or_else(|reason| {
@@ -167,12 +194,13 @@ impl Served<'_> {
             Service::Unavailable(reason)
         });
         let volume = found.unwrap_or_else(|_| survey::unseen(&record.volume));
-        LiveVolume::new(&volume, record.uuid, service)
+        let settings = settings.unwrap_or_else(|_| Arc::new(settings_of(&volume, record.uuid)));
+        LiveVolume::new(&volume, settings, service)
     }
 
-    async fn attach(&self, live: &Live, volume: &Surveyed, uuid: Uuid) -> Result<Service, Fault> {
+    async fn attach(&self, live: &Live, settings: &Arc<VolumeSettings>) -> Result<Service, Fault> {
         let core = core_for_volume(&live.volumes_per_core(self.handles.len()));
-        attach(&self.handles[core], self.cpus[core], core, volume, uuid).await
+        attach(&self.handles[core], self.cpus[core], core, settings).await
     }
 }
 
@@ -192,23 +220,22 @@ fn make_file(volume: &Surveyed, uuid: Uuid, undo: &mut Undo) -> Result<(), Fault
     Ok(())
 }
 
-/// Opens a volume's store and brings it into service on a core.
+/// Opens a volume's store, and its metadata where it has replicas, and brings it into service on a core.
 pub(super) async fn attach(
     handle: &CoreHandle,
     cpu: usize,
     core: usize,
-    volume: &Surveyed,
-    uuid: Uuid,
+    settings: &Arc<VolumeSettings>,
 ) -> Result<Service, Fault> {
-    let settings = Arc::new(settings_of(volume, uuid));
     let open = || {
         let settings = settings.clone();
         blocking(move || store::open(&settings))
     };
     let opened = patiently(open).await?;
+    let mirror = metadata_of(settings, opened.facts().size_bytes).await?;
+    let settings = settings.clone();
     let facts =
-        ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, mirror: None, reply })
-            .await??;
+        ask(handle, cpu, ATTACH_TIME, |reply| Ask::AddVolume { settings, opened, mirror, reply }).await??;
     Ok(Service::Serving { core, facts })
 }
 
@@ -229,14 +256,11 @@ pub(super) async fn patiently<T, A: Future<Output = Result<T, Fault>>>(
 }
 
 /// The directory first: whoever comes meets it.
-fn listen(cores: &[CoreHandle], bound: Bindings, live: &mut Live) {
-    let listeners = bound.enter(live, cores.len());
-    let directory = Arc::new(live.directory());
-    for core in cores {
-        core.send(Ask::Directory(directory.clone()));
-    }
+fn listen(cores: &Served<'_>, bound: Bindings, live: &mut Live) {
+    let listeners = bound.enter(live, cores.handles.len());
+    cores.tell(live);
     for (core, ask) in listeners {
-        cores[core].send(ask);
+        cores.handles[core].send(ask);
     }
 }
 

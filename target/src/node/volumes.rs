@@ -11,7 +11,7 @@ use super::records::{identity, left_behind, record_of};
 use super::report::unknown_volume;
 use super::start::attach;
 use super::{ATTACH_TIME, Change, LiveVolume, Node, Service, blocking, settings_of};
-use crate::config::mistake::Origin;
+use crate::config::mistake::{Origin, Wrong};
 use crate::config::survey::{self, Surveyed};
 use crate::config::units::size_text;
 use crate::config::volume::{VolumeDraft, VolumeSpec, checked_size};
@@ -22,6 +22,7 @@ use crate::settings::{Backing, VolumeSettings};
 use crate::state::{Owner, State};
 use crate::status::ResizeRequest;
 use crate::store;
+use crate::undo::Undo;
 
 /// What a removed volume's clients get to finish.
 const REMOVE_GRACE: Duration = Duration::from_secs(5);
@@ -36,7 +37,13 @@ impl Node {
             return Err(Fault::new(Kind::Conflict, wrong.to_string()));
         }
         let uuid = identity(&volume, &state);
+        let is_mirrored = volume.declaration.mirror.is_some();
+        let bound = if is_mirrored { self.bind_for_links().await? } else { None };
         let settings = settings_of(&volume, uuid);
+        let mut undo = Undo::default();
+        if is_mirrored {
+            state.replica_files(uuid).prepare(&mut undo)?;
+        }
         if volume.create_bytes.is_some() {
             let to_make = settings.clone();
             blocking(move || store::create(&to_make)).await?;
@@ -46,19 +53,20 @@ impl Node {
             let _ = blocking(move || store::remove(&settings)).await;
         }
         added?;
+        undo.keep();
+        self.open_for_links(bound);
+        self.publish();
         tracing::info!(volume = name, %uuid, "volume created");
         Ok(())
     }
 
     async fn add_volume(&self, state: &mut State, volume: &Surveyed, uuid: Uuid) -> Result<(), Fault> {
-        let service = self.attach(volume, uuid).await?;
-        let live = LiveVolume::new(volume, uuid, service);
+        let live = self.attached(volume, uuid).await?;
         if let Err(fault) = state.put(record_of(volume, uuid, Owner::Api)) {
             let _ = self.detach_live(&live, Duration::ZERO).await;
             return Err(fault);
         }
-        self.live().volumes.insert(volume.declaration.name.clone(), live);
-        self.publish();
+        self.live().enter(live);
         Ok(())
     }
 
@@ -68,6 +76,9 @@ impl Node {
         let size_bytes =
             checked_size(request.size_bytes).map_err(|wrong| Fault::new(Kind::Invalid, wrong.to_string()))?;
         let volume = self.find(name)?;
+        if volume.declaration.mirror.is_some() {
+            return Err(Fault::new(Kind::Unsupported, keeps_its_size(name).to_string()));
+        }
         if let Some(size) = volume.declaration.size.as_ref().filter(|size| is_declared(&size.origin)) {
             let remedy = match size.origin {
                 Origin::Flag(_) => "start it again with another size there, or without one and resize then",
@@ -108,6 +119,13 @@ impl Node {
         self.publish();
         let closed = self.detach_live(&volume, REMOVE_GRACE).await;
         state.forget(name)?;
+        if volume.declaration.mirror.is_some() {
+            let uuid = volume.settings.uuid;
+            self.live().noted.remove(&uuid);
+            state.replica_files(uuid).remove()?;
+            self.close_for_links().await?;
+            self.publish();
+        }
         closed?;
         if delete_data {
             let settings = volume.settings.clone();
@@ -129,6 +147,9 @@ impl Node {
             let origin = other.declaration.origin.came_about();
             let context = format!("the name `{}` is taken: that volume {origin}", declaration.name);
             return Err(Fault::new(Kind::Conflict, format!("{context}; choose another name")));
+        }
+        if let Some(mirror) = &declaration.mirror {
+            mirror.place_of(&live.own.name).map_err(|wrong| invalid(wrong.to_string()))?;
         }
         let found = survey::survey(&declaration, data_dir).map_err(|wrong| invalid(wrong.to_string()))?;
         if found.existing_bytes.is_some()
@@ -158,9 +179,15 @@ impl Node {
         self.live().volumes.get(name).cloned().ok_or_else(|| unknown_volume(name))
     }
 
-    pub(super) async fn attach(&self, volume: &Surveyed, uuid: Uuid) -> Result<Service, Fault> {
-        let core = core_for_volume(&self.live().volumes_per_core(self.cores.len()));
-        attach(&self.cores[core], self.core_settings.cpus[core], core, volume, uuid).await
+    /// Brings a volume into service on one of the cores.
+    pub(super) async fn attached(&self, volume: &Surveyed, uuid: Uuid) -> Result<LiveVolume, Fault> {
+        let (core, settings) = {
+            let live = self.live();
+            let core = core_for_volume(&live.volumes_per_core(self.cores.len()));
+            (core, Arc::new(live.own.settings(volume, uuid, &live.mirror)?))
+        };
+        let service = attach(&self.cores[core], self.core_settings.cpus[core], core, &settings).await?;
+        Ok(LiveVolume::new(volume, settings, service))
     }
 
     pub(super) async fn detach_live(&self, volume: &LiveVolume, grace: Duration) -> Result<(), Fault> {
@@ -226,6 +253,12 @@ impl Node {
     async fn detach_from(&self, core: usize, uuid: Uuid, grace: Duration) -> Result<(), Fault> {
         self.ask(core, grace + ATTACH_TIME, |reply| Ask::RemoveVolume { uuid, grace, reply }).await?
     }
+}
+
+/// All its copies would have to change at once.
+pub(super) fn keeps_its_size(name: &str) -> Wrong {
+    let cause = format!("volume `{name}` is mirrored, and the size of a mirrored volume cannot be changed");
+    Wrong::new(cause, "make a larger volume and copy this one to it: ringsan-nbd copy")
 }
 
 fn shrink_unasked(name: &str, now: u64, wanted: u64) -> Fault {
