@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,6 +49,25 @@ impl Launch {
             iscsi: None,
             admin: free_address(),
             args: Vec::new(),
+            environment: Vec::new(),
+            prefix: Vec::new(),
+            nbd_settings: String::new(),
+            iscsi_settings: String::new(),
+            tables: String::new(),
+            listens: true,
+        }
+    }
+
+    /// A daemon with one core, at the ports that are ringsan's own of `host`, whose files lie in `folder`: for a
+    /// network namespace where nobody else is.
+    pub fn at(host: IpAddr, folder: &Path, cpu: usize) -> Launch {
+        Launch {
+            folder: folder.to_owned(),
+            data: folder.join("data"),
+            nbd: SocketAddr::new(host, 10809),
+            iscsi: Some(SocketAddr::new(host, 3260)),
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9810)),
+            args: vec!["--cores".to_owned(), cpu.to_string()],
             environment: Vec::new(),
             prefix: Vec::new(),
             nbd_settings: String::new(),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certificates;
+pub mod cluster;
 pub mod device;
 pub mod guest;
 pub mod history;

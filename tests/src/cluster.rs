@@ -1,0 +1,309 @@
+//! A cluster: two or three nodes in network namespaces, which hold one volume, and what can befall them.
+//!
+//! Its one rule: it waits for states that nodes tell of, with a deadline, and never for a time.
+
+mod corrupter;
+mod disk;
+mod load;
+mod namespace;
+mod network;
+mod node;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::skip::{lacks, lacks_root_and, skip};
+use crate::{Launch, MIB, Scratch};
+
+pub use corrupter::Corrupter;
+pub use disk::{Disk, lacks_disks};
+pub use load::{Expected, Load, Seen};
+pub use namespace::Namespace;
+pub use network::{Network, address};
+pub use node::Node;
+
+/// The name of the volume.
+pub const VOLUME: &str = "db";
+/// Its size, if a test does not say otherwise.
+pub const SIZE_BYTES: u64 = 64 * MIB;
+/// Longer than any change of state on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How nodes are configured.
+pub struct Plan {
+    nodes: usize,
+    sizes: Vec<u64>,
+    names: Vec<String>,
+    backings: Vec<Option<PathBuf>>,
+    volume_lines: String,
+    mirror_lines: Vec<String>,
+    peers: Vec<(usize, usize, String)>,
+}
+
+impl Plan {
+    /// So many nodes, `a`, `b` and `c`, as the specification's example has them.
+    pub fn new(nodes: usize) -> Plan {
+        Plan {
+            nodes,
+            sizes: vec![SIZE_BYTES; nodes],
+            names: NAMES[..nodes].iter().map(|name| (*name).to_owned()).collect(),
+            backings: vec![None; nodes],
+            volume_lines: String::new(),
+            mirror_lines: vec![String::new(); nodes],
+            peers: Vec::new(),
+        }
+    }
+
+    /// One more line of `[[volume]]`, on all.
+    pub fn volume_line(mut self, line: &str) -> Plan {
+        self.volume_lines += &format!("{line}\n");
+        self
+    }
+
+    /// One more line of `[mirror]`, on one.
+    pub fn mirror_line(mut self, node: usize, line: &str) -> Plan {
+        self.mirror_lines[node] += &format!("{line}\n");
+        self
+    }
+
+    /// The volume has this size on this node.
+    pub fn size(mut self, node: usize, bytes: u64) -> Plan {
+        self.sizes[node] = bytes;
+        self
+    }
+
+    /// The node calls itself so.
+    pub fn name(mut self, node: usize, name: &str) -> Plan {
+        name.clone_into(&mut self.names[node]);
+        self
+    }
+
+    /// The node's replica lies there.
+    pub fn backing(mut self, node: usize, path: PathBuf) -> Plan {
+        self.backings[node] = Some(path);
+        self
+    }
+
+    /// `node` finds `peer` at this address.
+    pub fn peer(mut self, node: usize, peer: usize, address: &str) -> Plan {
+        self.peers.push((node, peer, address.to_owned()));
+        self
+    }
+
+    fn tables(&self, node: usize, backing: &str) -> String {
+        let names = &NAMES[..self.nodes];
+        let peers: String =
+            (0..self.nodes).filter(|peer| *peer != node).map(|peer| self.peer_of(node, peer)).collect();
+        format!(
+            "[node]\nname = {:?}\n\n[peers]\n{peers}\n[mirror]\n{}\n[[volume]]\nname = {VOLUME:?}\nbacking = {backing:?}\n\
+             size = {}\nreplicas = {names:?}\n{}",
+            self.names[node], self.mirror_lines[node], self.sizes[node], self.volume_lines,
+        )
+    }
+
+    fn peer_of(&self, node: usize, peer: usize) -> String {
+        let said = self.peers.iter().find(|(by, of, _)| (*by, *of) == (node, peer));
+        let address =
+            said.map_or_else(|| format!("{}:9811", address(peer)), |(_, _, address)| address.clone());
+        format!("{} = {address:?}\n", NAMES[peer])
+    }
+}
+
+/// The nodes, some of which may not run.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    network: Network,
+    scratch: Scratch,
+}
+
+impl Cluster {
+    /// Lays the network, and starts nobody. `None` where the machine cannot: that has been said.
+    pub fn lay(plan: &Plan) -> Result<Option<Cluster>> {
+        if lacks_root_and(&[]) || lacks(&["ip"]) {
+            return Ok(None);
+        }
+        if let Err(error) = Namespace::new() {
+            skip(&format!("no network namespaces here: {error:#}"));
+            return Ok(None);
+        }
+        let (network, scratch) = (Network::new(plan.nodes)?, Scratch::new()?);
+        let nodes =
+            (0..plan.nodes).map(|node| make_node(plan, node, &network, &scratch)).collect::<Result<_>>()?;
+        Ok(Some(Cluster { nodes, network, scratch }))
+    }
+
+    /// Lays it, starts all, and waits until the volume has begun, led by `a`, and is in sync everywhere.
+    pub fn start(plan: &Plan) -> Result<Option<Cluster>> {
+        let Some(mut cluster) = Cluster::lay(plan)? else { return Ok(None) };
+        cluster.nodes.iter_mut().try_for_each(Node::start)?;
+        cluster.await_in_sync()?;
+        Ok(Some(cluster))
+    }
+
+    /// A node.
+    pub fn node(&self, node: usize) -> &Node {
+        &self.nodes[node]
+    }
+
+    /// A node, to be started and ended.
+    pub fn node_mut(&mut self, node: usize) -> &mut Node {
+        &mut self.nodes[node]
+    }
+
+    /// All of them.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The test's folder.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Cuts two nodes from each other, both ways.
+    pub fn cut(&self, one: usize, other: usize) -> Result<()> {
+        self.network.cut(one, other)?;
+        self.network.cut(other, one)
+    }
+
+    /// Joins them again.
+    pub fn heal(&self, one: usize, other: usize) -> Result<()> {
+        self.network.heal(one, other)?;
+        self.network.heal(other, one)
+    }
+
+    /// Which node leads, by its own word, if exactly one does.
+    pub fn leader(&self) -> Option<usize> {
+        let leads =
+            |node: &Node| node.is_running() && node.mirror().is_ok_and(|mirror| mirror["role"] == "leader");
+        let mut leaders = (0..self.nodes.len()).filter(|index| leads(&self.nodes[*index]));
+        leaders.next().filter(|_| leaders.next().is_none())
+    }
+
+    /// Waits until one node leads, and it and all others say that all are in sync.
+    pub fn await_in_sync(&self) -> Result<()> {
+        self.until("everything in sync", || {
+            let Some(leader) = self.leader() else { return Ok(false) };
+            let epoch = self.nodes[leader].mirror()?["epoch"].clone();
+            let is_whole = |(index, node): (usize, &Node)| {
+                let Ok(mirror) = node.mirror() else { return false };
+                let role = if index == leader { "leader" } else { "in_sync" };
+                let all_in = mirror["in_sync"].as_array().is_some_and(|set| set.len() == self.nodes.len());
+                mirror["role"] == role
+                    && all_in
+                    && mirror["epoch"] == epoch
+                    && (index != leader || sees_all(&mirror))
+            };
+            Ok(self.nodes.iter().enumerate().all(is_whole))
+        })
+    }
+
+    /// Waits until what `node` says of its replica is `wanted`.
+    pub fn await_mirror(&self, node: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        self.until(&format!("{} {what}", self.nodes[node].name()), || Ok(wanted(&self.nodes[node].mirror()?)))
+    }
+
+    /// Waits until a node has this role.
+    pub fn await_role(&self, node: usize, role: &str) -> Result<()> {
+        self.await_mirror(node, &format!("is {role}"), |mirror| mirror["role"] == role)
+    }
+
+    /// Waits until `leader` no longer counts `lost` among those in sync.
+    pub fn await_without(&self, leader: usize, lost: usize) -> Result<()> {
+        let name = self.nodes[lost].name();
+        self.await_mirror(leader, &format!("goes on without {name}"), |mirror| {
+            mirror["in_sync"].as_array().is_some_and(|set| !set.iter().any(|member| member == name))
+        })
+    }
+
+    /// Waits until a command is carried out that may have to wait for others.
+    pub fn await_control(&self, node: usize, words: &[&str]) -> Result<()> {
+        let last = std::cell::RefCell::new(String::new());
+        let done = self.until(&words.join(" "), || {
+            let (succeeded, said) = self.nodes[node].control_tried(words)?;
+            last.replace(said);
+            Ok(succeeded)
+        });
+        done.with_context(|| {
+            format!("`ringsan {}` on {}: {}", words.join(" "), self.nodes[node].name(), last.borrow())
+        })
+    }
+
+    /// Looks until it is so.
+    pub fn until(&self, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !is_so()? {
+            if Instant::now() > end {
+                bail!("not so after {PATIENCE:?}: {what}\n{}", self.report());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// What every node says of its replica, for a failure's message.
+    pub fn report(&self) -> String {
+        let line = |node: &Node| match node.mirror() {
+            Ok(mirror) => format!("{}: {mirror:#}\n", node.name()),
+            Err(error) => format!("{}: {error:#}\n", node.name()),
+        };
+        self.nodes.iter().map(line).collect()
+    }
+
+    /// Stops all, and fails unless all replicas hold the same bytes.
+    pub fn stop_and_compare(mut self) -> Result<()> {
+        self.await_in_sync()?;
+        for node in &mut self.nodes {
+            node.stop().with_context(|| format!("stopping {}", node.name()))?;
+        }
+        self.compare()
+    }
+
+    /// Fails unless all replicas hold the same bytes.
+    pub fn compare(&self) -> Result<()> {
+        let first = fs::read(self.nodes[0].backing())?;
+        for node in &self.nodes[1..] {
+            let other = fs::read(node.backing())?;
+            ensure!(
+                first.len() == other.len(),
+                "{} bytes on a, {} on {}",
+                first.len(),
+                other.len(),
+                node.name()
+            );
+            if let Some(place) = first.iter().zip(&other).position(|(one, other)| one != other) {
+                bail!("{} differs from {} at byte {place}", node.name(), self.nodes[0].name());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sees_all(mirror: &Value) -> bool {
+    let replicas = mirror["replicas"].as_array();
+    replicas.is_some_and(|replicas| {
+        replicas.iter().all(|replica| replica["state"] == "in_sync" || replica["state"] == "leader")
+    })
+}
+
+fn make_node(plan: &Plan, node: usize, network: &Network, scratch: &Scratch) -> Result<Node> {
+    let name = NAMES[node];
+    let folder = scratch.join(name);
+    fs::create_dir(&folder)?;
+    let backing = plan.backings[node].clone().unwrap_or_else(|| folder.join("db.img"));
+    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let tables = plan.tables(node, &backing.display().to_string());
+    let launch = Launch::at(address(node), &folder, node % cpus).tables(&tables);
+    Ok(Node::new(name, folder, backing, launch, [network.node(node), network.middle()]))
+}
