@@ -66,7 +66,7 @@ impl Node {
             iscsi: iscsi_status(&live, &self.core_settings.cpus, sample),
             clients: sample.now.iter().flat_map(|core| clients(core, sample)).collect(),
             dropped: dropped(&sample.now),
-            remarks: Vec::new(),
+            remarks: live.mirror_remarks(),
             window_seconds: sample.before.as_ref().map(|(_, seconds)| *seconds),
         }
     }
