@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::skip::{lacks, lacks_root_and, skip};
-use crate::{Launch, MIB, Scratch};
+use crate::{Launch, MIB, Scratch, Tool};
 
 pub use corrupter::Corrupter;
 pub use disk::{Disk, lacks_disks};
@@ -238,6 +238,14 @@ impl Cluster {
         done.with_context(|| {
             format!("`ringsan {}` on {}: {}", words.join(" "), self.nodes[node].name(), last.borrow())
         })
+    }
+
+    /// Runs fio with its own verification against this node, from where clients are; it must succeed.
+    pub fn fio(&self, node: usize, job: &[&str]) -> Result<String> {
+        let common = ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
+        let uri = format!("--uri={}", self.nodes[node].uri());
+        let tool = Tool::new("fio").args(common).args(job).arg(uri).folder(self.scratch.path());
+        self.network.middle().run(|| tool.ok())
     }
 
     /// Looks until it is so.
