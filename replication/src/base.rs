@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{ReplicaConfig, Sabotage};
-use crate::coordinator::Record;
+use crate::coordinator::{Decision, Record};
 use crate::effect::{DisconnectReason, Effect, Notice};
 use crate::event::{Change, LocalResult};
 use crate::fault::{DiskFault, Fault, Refusal};
@@ -70,6 +70,9 @@ pub(crate) struct Base {
     pub(crate) last_fault: Option<Fault>,
     pub(crate) witness: Witness,
     last_forward: ForwardId,
+    /// Proposals so far, and the record of the last one while its answer is owed.
+    proposals: u64,
+    proposed: Option<Record>,
     /// The external coordinator's record, as last heard.
     pub(crate) external: Option<Record>,
 }
@@ -95,6 +98,8 @@ impl Base {
             last_fault: None,
             witness: Witness::default(),
             last_forward: ForwardId(0),
+            proposals: 0,
+            proposed: None,
             external: None,
         }
     }
@@ -117,6 +122,35 @@ impl Base {
             (Some(external), _) => Some(external),
             (None, own) => own,
         }
+    }
+
+    /// The coordinator's record is known to be this, or a later one.
+    pub(crate) fn note_external(&mut self, record: Record) {
+        if self.external.is_none_or(|known| record.epoch > known.epoch) {
+            self.external = Some(record);
+        }
+    }
+
+    /// Proposes a record to the external coordinator, unless an answer is owed to whomever; the proposal's number.
+    pub(crate) fn propose(&mut self, expected: Epoch, record: Record) -> Option<u64> {
+        if self.proposed.is_some() {
+            return None;
+        }
+        self.proposals += 1;
+        self.proposed = Some(record);
+        self.out.push(Effect::Propose { expected, record });
+        Some(self.proposals)
+    }
+
+    /// A proposal is answered: its number.
+    pub(crate) fn decided(&mut self, epoch: Epoch, decision: &Decision) -> Option<u64> {
+        let record = self.proposed.take_if(|record| record.epoch == epoch)?;
+        match decision {
+            Decision::Accepted => self.note_external(record),
+            Decision::Superseded(other) => self.note_external(*other),
+            Decision::Unavailable => {}
+        }
+        Some(self.proposals)
     }
 
     pub(crate) fn geometry(&self) -> Geometry {

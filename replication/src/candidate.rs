@@ -12,7 +12,6 @@ mod judge;
 
 use crate::base::Base;
 use crate::coordinator::{Coordination, Decision, Record};
-use crate::effect::Effect;
 use crate::fault::Refusal;
 use crate::history::History;
 use crate::id::{CommandId, Epoch, ReplicaId, ReplicaSet, Time};
@@ -20,6 +19,12 @@ use crate::journal::Version;
 use crate::message::Message;
 use crate::primary::Beginning;
 use crate::secondary::leases_count;
+
+/// In units of `peer_timeout`.
+const SETTLE_LONG: u64 = 5;
+
+/// Two candidates do not outbid each other for ever.
+const OUTBID_MAX: u32 = 4;
 
 /// What has been promised by one replica.
 #[derive(Clone, Debug)]
@@ -53,7 +58,9 @@ pub(crate) struct Candidate {
     promised: Vec<Promised>,
     deadline: Time,
     ask_again: Time,
-    proposed: Option<Beginning>,
+    /// How often somebody had promised more already.
+    outbid: u32,
+    proposed: Option<(u64, Beginning)>,
 }
 
 /// How a candidacy stands.
@@ -75,9 +82,20 @@ impl Candidate {
         candidate
     }
 
-    /// A leader that has restarted: the others have a moment to come.
+    /// The first of a new volume's replicas, all of which are empty: nobody need be asked.
+    pub(crate) fn first(base: &mut Base) -> Candidate {
+        let mut candidate = Candidate::new(None, false, base);
+        candidate.promise(base);
+        candidate
+    }
+
+    /// A leader that has restarted: the others have a moment to come; longer if they may hold what it has lost.
     pub(crate) fn resumed(base: &mut Base) -> Candidate {
-        Candidate::new(None, false, base)
+        let mut candidate = Candidate::new(None, false, base);
+        if candidate.may_lack_unflushed(base) {
+            candidate.deadline = base.now.after(SETTLE_LONG * base.config.timing.peer_timeout);
+        }
+        candidate
     }
 
     fn new(command: Option<CommandId>, forced: bool, base: &Base) -> Candidate {
@@ -90,6 +108,7 @@ impl Candidate {
             promised: Vec::new(),
             deadline: base.now.after(base.config.timing.peer_timeout),
             ask_again: base.now,
+            outbid: 0,
             proposed: None,
         }
     }
@@ -208,10 +227,11 @@ impl Candidate {
         match reason {
             // It runs out: asked again until the deadline.
             Refusal::LeaseOut if base.now < self.deadline => Outcome::Pending,
-            Refusal::OldEpoch(promised) if promised >= self.epoch && base.now < self.deadline => {
+            Refusal::OldEpoch(promised) if promised >= self.epoch && self.outbid < OUTBID_MAX => {
                 // Somebody has been promised more in the past: beyond that.
                 let version =
                     base.journal.edit(|superblock| superblock.promised = superblock.promised.max(promised));
+                self.outbid += 1;
                 self.promised.clear();
                 self.asked = ReplicaSet::EMPTY;
                 self.epoch = promised.next();
@@ -233,6 +253,10 @@ impl Candidate {
             let in_sync = latest.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
             return Outcome::Over(self.command, Refusal::NotInSync { since, in_sync });
         }
+        let successor = unbroken_peer(latest, base).filter(|_| self.may_lack_unflushed(base) && !self.forced);
+        if let Some(peer) = successor.filter(|_| self.command.is_some()) {
+            return Outcome::Over(self.command, Refusal::MayLackUnflushed(peer));
+        }
         let expected = latest.map_or(Epoch(0), |record| record.epoch);
         let in_sync = match latest {
             Some(record) if is_member => record.in_sync,
@@ -240,9 +264,9 @@ impl Candidate {
         };
         let record = Record {
             epoch: expected.next(),
-            leader: Some(own),
+            leader: Some(successor.unwrap_or(own)),
             incarnation: base.config.incarnation,
-            in_sync,
+            in_sync: if successor.is_some() { in_sync.without(own) } else { in_sync },
         };
         let mut history = base.journal.history();
         if let Some(latest) = latest.filter(|_| is_member) {
@@ -250,33 +274,46 @@ impl Candidate {
         }
         let is_fresh = latest.is_none() && base.config.blank;
         let full = if is_member && latest.is_some() || is_fresh { ReplicaSet::EMPTY } else { base.peers() };
-        let beginning =
-            Beginning { record, history, required: ReplicaSet::EMPTY, full, command: self.command };
-        self.proposed = Some(beginning);
-        self.stage = Stage::Propose;
-        base.out.push(Effect::Propose { expected, record });
+        let loses = self.forced || successor.is_none() && self.may_lack_unflushed(base);
+        let required = ReplicaSet::EMPTY;
+        let beginning = Beginning { record, history, required, loses, full, command: self.command };
+        if let Some(proposal) = base.propose(expected, record) {
+            self.proposed = Some((proposal, beginning));
+            self.stage = Stage::Propose;
+        }
         Outcome::Pending
     }
 
     /// The external coordinator's answer.
-    pub(crate) fn decided(&mut self, epoch: Epoch, decision: Decision, base: &mut Base) -> Outcome {
-        let Some(beginning) = self.proposed.take_if(|beginning| beginning.record.epoch == epoch) else {
+    pub(crate) fn decided(&mut self, proposal: u64, decision: Decision) -> Outcome {
+        let Some((_, beginning)) = self.proposed.take_if(|(number, _)| *number == proposal) else {
             return Outcome::Pending;
         };
         match decision {
             Decision::Accepted => Outcome::Begin(Box::new(beginning)),
             Decision::Superseded(record) if record == beginning.record => Outcome::Begin(Box::new(beginning)),
-            Decision::Superseded(record) => {
-                base.external = Some(record);
+            Decision::Superseded(_) | Decision::Unavailable => {
                 Outcome::Over(self.command, Refusal::Coordinator)
             }
-            Decision::Unavailable => Outcome::Over(self.command, Refusal::Coordinator),
         }
     }
 
-    pub(crate) fn wake_at(&self, base: &Base) -> Time {
-        let lease = if base.granted_until > base.now { base.granted_until } else { self.deadline };
-        let again = if self.stage == Stage::Ask { self.ask_again } else { self.deadline };
-        self.deadline.min(lease).min(again).max(base.now.after(1))
+    /// When time alone takes it further.
+    pub(crate) fn wake_at(&self, base: &Base) -> Option<Time> {
+        match self.stage {
+            Stage::Settle => Some(self.deadline),
+            Stage::Promise(_) => {
+                (leases_count(base) && base.granted_until > base.now).then_some(base.granted_until)
+            }
+            Stage::Ask => Some(self.deadline.min(self.ask_again)),
+            Stage::Propose => None,
+        }
     }
+}
+
+/// A member by this record that is linked and has been one without a break.
+fn unbroken_peer(latest: Option<Record>, base: &Base) -> Option<ReplicaId> {
+    let is_unbroken =
+        |&peer: &ReplicaId| base.hello(peer).is_some_and(|hello| hello.unbroken && hello.record.is_some());
+    latest?.in_sync.without(base.own()).iter().find(is_unbroken)
 }

@@ -134,7 +134,7 @@ pub enum Event {
     },
     /// Time has passed: at the latest when `Effect::WakeAt` asked for it; oftener does no harm.
     Tick,
-    /// The external coordinator's answer to `Effect::Propose`.
+    /// The external coordinator's answer to `Effect::Propose`: one for each. (No other is proposed before it comes.)
     Decided {
         /// Of the record that was proposed.
         epoch: Epoch,

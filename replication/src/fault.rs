@@ -135,6 +135,12 @@ pub enum Refusal {
         "this copy is half of an old, half of a newer state; only --force makes it lead, data will be damaged"
     )]
     Mixed,
+    /// This copy has lost power, another member has not.
+    #[error(
+        "this node was switched off or restarted uncleanly, so its copy may lack acknowledged writes that were not \
+         flushed; {0} has them: promote it there, or --force"
+    )]
+    MayLackUnflushed(ReplicaId),
     /// The histories have diverged.
     #[error(
         "split brain with {0}: both copies hold writes of their own. `ringsan discard` names the one that yields"

@@ -7,7 +7,7 @@
 //! ```
 //! Its one rule: a write is never sent again as if it were new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::Base;
 use crate::event::Operation;
@@ -15,6 +15,9 @@ use crate::fault::Fault;
 use crate::id::{DataId, Epoch, ForwardId, ReplicaId, RequestId, Session, Time};
 use crate::message::Message;
 use crate::primary::Returned;
+
+/// From the oldest request that is not answered to the latest that is sent: at most so many.
+const WINDOW: u64 = 32_768;
 
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -30,8 +33,8 @@ pub(crate) struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Forward {
     pending: BTreeMap<ForwardId, Pending>,
-    /// Some are not sent.
-    waiting: bool,
+    /// Those that are not sent.
+    unsent: BTreeSet<ForwardId>,
     /// The leader serves nobody now: ask again at this time.
     not_before: Time,
 }
@@ -66,7 +69,7 @@ impl Forward {
         since: Time,
     ) {
         self.pending.insert(id, Pending { request, operation, data, sent: None, sent_before, since });
-        self.waiting = true;
+        self.unsent.insert(id);
     }
 
     /// Requests that a leader gives back at its end.
@@ -78,22 +81,22 @@ impl Forward {
 
     /// All requests, in order, for us to carry out: we lead now.
     pub(crate) fn take_all(&mut self) -> BTreeMap<ForwardId, Pending> {
-        self.waiting = false;
+        self.unsent.clear();
         std::mem::take(&mut self.pending)
     }
 
-    /// Sends what waits.
+    /// Sends what waits, to the leader of the record of this epoch.
     pub(crate) fn pump(&mut self, leader: Option<(ReplicaId, Session)>, epoch: Epoch, base: &mut Base) {
         let Some((to, session)) = leader else { return };
-        if !self.waiting || base.now < self.not_before {
+        if self.unsent.is_empty() || base.now < self.not_before {
             return;
         }
-        self.waiting = false;
         let Some((&answered_below, _)) = self.pending.first_key_value() else { return };
-        for (&id, pending) in &mut self.pending {
-            if pending.sent.is_some() {
-                continue;
-            }
+        // What the leader must remember of us is bounded: beyond this the oldest comes first.
+        let end = ForwardId(answered_below.0 + WINDOW);
+        while let Some(&id) = self.unsent.first().filter(|&&id| id < end) {
+            self.unsent.remove(&id);
+            let pending = self.pending.get_mut(&id).expect("what is not sent is there");
             pending.sent = Some(session);
             let Pending { operation, data, sent_before, .. } = *pending;
             let message = Message::Forward { id, answered_below, sent_before, operation };
@@ -128,7 +131,7 @@ impl Forward {
     pub(crate) fn not_leading(&mut self, session: Session, id: ForwardId, base: &Base) {
         if let Some(pending) = self.pending.get_mut(&id).filter(|pending| pending.sent == Some(session)) {
             pending.sent = None;
-            self.waiting = true;
+            self.unsent.insert(id);
             self.not_before = base.now.after(base.config.timing.ping / 4);
         }
     }
@@ -140,21 +143,20 @@ impl Forward {
 
     /// A link is gone, and what was sent over it is to be sent again.
     pub(crate) fn lost(&mut self, session: Session) {
-        for pending in self.pending.values_mut().filter(|pending| pending.sent == Some(session)) {
+        for (&id, pending) in self.pending.iter_mut().filter(|(_, pending)| pending.sent == Some(session)) {
             pending.sent = None;
-            self.waiting = true;
+            self.unsent.insert(id);
         }
     }
 
     /// Fails what has waited for too long.
     pub(crate) fn tick(&mut self, base: &mut Base) {
         let wait = base.config.timing.leader_wait;
-        let now = base.now;
-        let late = |pending: &Pending| pending.sent.is_none() && now.since(pending.since) > wait;
-        let ids: Vec<ForwardId> =
-            self.pending.iter().filter(|(_, pending)| late(pending)).map(|(&id, _)| id).collect();
+        let late = |id: &&ForwardId| base.now.since(self.pending[id].since) > wait;
+        let ids: Vec<ForwardId> = self.unsent.iter().filter(late).copied().collect();
         for id in ids {
-            let pending = self.pending.remove(&id).expect("it is there");
+            self.unsent.remove(&id);
+            let pending = self.pending.remove(&id).expect("what is not sent is there");
             base.release(pending.data);
             let fault = if pending.sent_before.is_some() { Fault::Indeterminate } else { Fault::NoLeader };
             base.complete(pending.request, Err(fault));
@@ -162,8 +164,9 @@ impl Forward {
     }
 
     pub(crate) fn wake_at(&self, base: &Base) -> Option<Time> {
-        let waiting = self.pending.values().filter(|pending| pending.sent.is_none());
-        let late = waiting.map(|pending| pending.since.after(base.config.timing.leader_wait + 1)).min()?;
+        // Numbers grow with time, so the first has waited longest.
+        let first = &self.pending[self.unsent.first()?];
+        let late = first.since.after(base.config.timing.leader_wait + 1);
         Some(if self.not_before > base.now { late.min(self.not_before) } else { late })
     }
 }

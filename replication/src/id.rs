@@ -154,6 +154,13 @@ impl ReplicaSet {
         ReplicaSet(self.0 | other.0)
     }
 
+    /// In both.
+    #[inline]
+    #[must_use]
+    pub fn and(self, other: ReplicaSet) -> ReplicaSet {
+        ReplicaSet(self.0 & other.0)
+    }
+
     /// In this one and not in the other.
     #[inline]
     #[must_use]

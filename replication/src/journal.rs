@@ -14,7 +14,8 @@ mod lack;
 pub(crate) use activity::Mark;
 pub(crate) use lack::Lack;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use self::activity::Activity;
 use crate::effect::Effect;
@@ -191,67 +192,74 @@ impl Journal {
         self.lacks[replica.index()].clear_dirty();
     }
 
-    /// Wants the extents of a range marked.
+    /// How it stands with the marks of a range, if all its extents have one.
     #[inline]
-    pub(crate) fn mark(&mut self, range: ByteRange, limit: usize, members: ReplicaSet) -> Mark {
-        let (first, last) = self.geometry.regions_of(range);
-        let extents = (first / 64) as u32..=(last / 64) as u32;
-        if let Some(mark) = self.activity.touch(extents.clone()) {
-            return mark;
+    pub(crate) fn touch(&mut self, range: ByteRange) -> Option<Mark> {
+        self.activity.touch(self.geometry.extents_of(range))
+    }
+
+    /// Wants the extents of a range marked. Beyond `soft` marks, those that nobody needs are dropped; beyond `hard`
+    /// there is no room.
+    #[inline]
+    pub(crate) fn mark(&mut self, range: ByteRange, soft: usize, hard: usize) -> Mark {
+        match self.touch(range) {
+            Some(mark) => mark,
+            None => self.add_marks(self.geometry.extents_of(range), soft, hard),
         }
+    }
+
+    fn add_marks(&mut self, extents: RangeInclusive<u32>, soft: usize, hard: usize) -> Mark {
         let missing = self.activity.missing(extents.clone());
-        let limit = limit.max(extents.clone().count());
-        let excess = (self.activity.count() + missing).saturating_sub(limit);
-        if excess > 0 && !self.evict(excess.max(limit / 16), excess, &extents, members) {
+        let wanted = self.activity.count() + missing;
+        if wanted > soft {
+            self.evict((wanted - soft).max(soft / 16), &extents);
+        }
+        if self.activity.count() + missing > hard.max(extents.clone().count()) {
             return Mark::Full;
         }
         self.activity.add(extents)
     }
 
-    /// Drops marks that nobody needs, least used first: up to `wanted`; whether at least `needed`.
-    fn evict(
-        &mut self,
-        wanted: usize,
-        needed: usize,
-        keep: &std::ops::RangeInclusive<u32>,
-        members: ReplicaSet,
-    ) -> bool {
+    /// Drops marks that nobody needs, least used first, up to so many.
+    fn evict(&mut self, count: usize, keep: &RangeInclusive<u32>) {
         let mut evicted = 0;
         for extent in self.activity.least_used() {
-            if evicted == wanted {
+            if evicted == count {
                 break;
             }
-            if !keep.contains(&extent) && self.is_clean(extent, members) {
+            if !keep.contains(&extent) && self.is_clean(extent) {
                 self.activity.drop_mark(extent);
                 evicted += 1;
             }
         }
-        evicted >= needed
     }
 
     /// Drops every mark that nobody needs.
-    pub(crate) fn drop_clean(&mut self, members: ReplicaSet) {
+    pub(crate) fn drop_clean(&mut self) {
         for extent in self.activity.least_used() {
-            if self.is_clean(extent, members) {
+            if self.is_clean(extent) {
                 self.activity.drop_mark(extent);
             }
         }
     }
 
     /// Whether nobody needs the extent's mark. Pages that stand in the way will be written.
-    fn is_clean(&mut self, extent: u32, members: ReplicaSet) -> bool {
+    fn is_clean(&mut self, extent: u32) -> bool {
         if self.inherited.mask(extent) != 0 {
             return false;
         }
-        let page = extent / BitmapPage::PAGE_EXTENTS;
         let mut clean = true;
         for (index, lack) in self.lacks.iter_mut().enumerate() {
-            let replica = ReplicaId(index as u8);
-            let is_member = members.contains(replica) || replica == self.own;
-            clean &= lack.unconfirmed.mask(extent) == 0;
-            clean &= is_member || self.superblock.full.contains(replica) || lack.is_saved(page);
+            // Also of one that is being brought up to date: it still lacks what is not sent.
+            let is_noted = self.superblock.full.contains(ReplicaId(index as u8)) || lack.is_saved(extent);
+            clean &= lack.unconfirmed.mask(extent) == 0 && is_noted;
         }
         clean
+    }
+
+    /// Whether anything is written and not confirmed durable by all who have it.
+    pub(crate) fn has_unconfirmed(&self) -> bool {
+        self.lacks.iter().any(|lack| !lack.unconfirmed.is_empty())
     }
 
     /// Wants all bitmaps of absentees on disk.
@@ -273,15 +281,10 @@ impl Journal {
         if self.failed.is_some() {
             return;
         }
-        let (mut superblock, mut activity, mut pages) = (false, false, BTreeSet::new());
+        let (mut superblock, mut activity) = (false, false);
         for writing in self.writing.values() {
-            match writing {
-                Writing::Superblock(_) => superblock = true,
-                Writing::Activity(_) => activity = true,
-                Writing::Page(of, page) => {
-                    pages.insert((*of, *page));
-                }
-            }
+            superblock |= matches!(writing, Writing::Superblock(_));
+            activity |= matches!(writing, Writing::Activity(_));
         }
         if !superblock && self.durable < self.version {
             let record = MetadataRecord::Superblock(self.superblock.clone());
@@ -290,25 +293,20 @@ impl Journal {
         if !activity && let Some((version, extents)) = self.activity.to_write() {
             self.start(Writing::Activity(version), MetadataRecord::Activity(extents), next_op, out);
         }
-        self.pump_pages(&mut pages, next_op, out);
+        self.pump_pages(next_op, out);
     }
 
-    fn pump_pages(
-        &mut self,
-        writing: &mut BTreeSet<(ReplicaId, u32)>,
-        next_op: &mut u64,
-        out: &mut Vec<Effect>,
-    ) {
+    fn pump_pages(&mut self, next_op: &mut u64, out: &mut Vec<Effect>) {
+        let mut count: usize = self.lacks.iter().map(Lack::pages_writing).sum();
         for index in 0..self.lacks.len() {
             let of = ReplicaId(index as u8);
-            while writing.len() < PAGES_WRITING_MAX {
-                let Some(page) = self.lacks[index].next_page(|page| writing.contains(&(of, page))) else {
-                    break;
-                };
+            while count < PAGES_WRITING_MAX
+                && let Some(page) = self.lacks[index].next_page()
+            {
                 let words = self.lacks[index].page_words(page);
-                writing.insert((of, page));
                 let record = MetadataRecord::Bitmap(BitmapPage { of, page, words });
                 self.start(Writing::Page(of, page), record, next_op, out);
+                count += 1;
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::coordinator::Record;
 use crate::event::{Change, Operation};
 use crate::fault::{DiskFault, Fault, Refusal};
 use crate::history::History;
-use crate::id::{Epoch, FlushId, ForwardId, Incarnation, ReplicaId, Seq, VolumeId};
+use crate::id::{Epoch, FlushId, ForwardId, Incarnation, ReplicaId, ReplicaSet, Seq, VolumeId};
 use crate::region::{ByteRange, RegionSet};
 
 /// Who one is: the first message of each side on a new link.
@@ -53,10 +53,14 @@ pub struct Hello {
 pub struct Lead {
     /// Of the volume (a new replica takes it over).
     pub volume: VolumeId,
+    /// The volume's era (see `Superblock`).
+    pub era: u64,
     /// The record. Who is not in its in-sync set receives a resync.
     pub record: Record,
     /// The leader's history, without this record unless that is in force already.
     pub history: History,
+    /// Replicas that have ever been in the in-sync set.
+    pub joined: ReplicaSet,
     /// The first epoch of this leader's term.
     pub term: Epoch,
     /// Whether the term begins with this very record, so that it is not known to count before `InForce`.

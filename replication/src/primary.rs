@@ -6,28 +6,38 @@
 //! ```
 //! Its one rule: only `finish_write` can say that a write is done, and it asks `must_hold`.
 
+mod answers;
+mod change;
+mod checkpoint;
+mod forwarded;
 mod job;
 mod members;
 mod peer;
+mod read;
 mod resync;
 mod rounds;
+mod silence;
+mod stalled;
 mod step_down;
 mod verify;
+mod write;
 
 pub(crate) use job::Source;
 pub(crate) use members::Beginning;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use self::answers::Answers;
 use self::job::{Job, Kind, Stage};
 use self::members::Members;
 use self::peer::{Peer, Phase};
 use self::rounds::Rounds;
+use self::stalled::{Lacks, Stalled};
 use self::step_down::StepDown;
 use self::verify::Verify;
 use crate::base::Base;
 use crate::config::Sabotage;
-use crate::event::{Change, LocalResult, Operation};
+use crate::event::{LocalResult, Operation};
 use crate::fault::{DiskFault, Fault};
 use crate::history::History;
 use crate::id::{DataId, Epoch, ForwardId, ReplicaId, ReplicaSet, RequestId, Seq, Time};
@@ -70,9 +80,9 @@ pub(crate) struct Primary {
     ready: Vec<Seq>,
     /// Jobs that may not ask for their range yet, in order.
     gated: VecDeque<Seq>,
-    /// Jobs that have their range and wait for something else, in order.
-    stalled: VecDeque<Seq>,
-    /// Something has changed that gated or stalled jobs may wait for.
+    /// Jobs that have their range and wait for something else.
+    stalled: Stalled,
+    /// Something has changed that any job may wait for.
     retry: bool,
     rounds: Rounds,
     lease: Lease,
@@ -85,8 +95,9 @@ pub(crate) struct Primary {
     mending: bool,
     step_down: Option<StepDown>,
     verify: Option<Verify>,
-    /// Answers to forwarded requests, until their origin has them.
-    answered: BTreeMap<(ReplicaId, u64, u64), Result<(), Fault>>,
+    answers: Answers,
+    /// Before that we may have been asleep: no silence counts.
+    awake_since: Time,
     end: Option<End>,
 }
 
@@ -95,7 +106,7 @@ impl Primary {
         base.new_generation();
         base.journal.inherit();
         let mut primary = Primary {
-            members: Members::new(&beginning),
+            members: Members::new(&beginning, base.journal.superblock().era),
             reported: ReplicaSet::EMPTY,
             peers: (0..base.config.names.len()).map(|_| None).collect(),
             jobs: BTreeMap::new(),
@@ -103,7 +114,7 @@ impl Primary {
             next_seq: 0,
             ready: Vec::new(),
             gated: VecDeque::new(),
-            stalled: VecDeque::new(),
+            stalled: Stalled::default(),
             retry: false,
             rounds: Rounds::default(),
             lease: Lease::new(base.config.names.len()),
@@ -114,7 +125,8 @@ impl Primary {
             mending: true,
             step_down: None,
             verify: None,
-            answered: BTreeMap::new(),
+            answers: Answers::default(),
+            awake_since: base.now,
             end: None,
         };
         primary.begin_members(beginning, base);
@@ -216,11 +228,14 @@ impl Primary {
         self.client_at = base.now;
         if self.clients >= base.config.limits.requests_max {
             base.release(data);
-            return self.reply(source, Err(Fault::Busy), None, base);
+            return self.turn_away(source, base);
         }
         self.clients += 1;
         let (range, kind) = match operation {
-            Operation::Flush => return self.rounds.want(source, &mut self.retry),
+            Operation::Flush => {
+                self.rounds.want(source);
+                return;
+            }
             Operation::Read { range } => (range, Kind::Read { source }),
             Operation::Write { range, change, durable } => {
                 (range, Kind::Write { source, change, durable, data, origin })
@@ -229,11 +244,21 @@ impl Primary {
         self.add_job(range, kind, base);
     }
 
+    /// Too many at once: another node asks again in a moment, a client of ours is told.
+    fn turn_away(&mut self, source: Source, base: &mut Base) {
+        match source {
+            Source::Local { request, .. } => base.complete(request, Err(Fault::Busy)),
+            Source::Forwarded { peer, id, .. } => base.send(peer, Message::NotLeading { id }),
+        }
+    }
+
     fn add_job(&mut self, range: ByteRange, kind: Kind, base: &mut Base) -> Seq {
         self.next_seq += 1;
         let seq = Seq(self.next_seq);
-        self.jobs.insert(seq, Job::new(range, kind, base.now));
-        if self.is_gated(seq, base) {
+        let job = Job::new(range, kind, base.now);
+        let is_gated = self.is_gated(&job, base);
+        self.jobs.insert(seq, job);
+        if is_gated {
             self.gated.push_back(seq);
         } else {
             self.want_range(seq, base);
@@ -242,12 +267,8 @@ impl Primary {
     }
 
     /// Clients' jobs wait until the term is in force and, where members may differ, until they no longer do.
-    fn is_gated(&self, seq: Seq, base: &Base) -> bool {
-        let job = &self.jobs[&seq];
-        if !job.is_client() {
-            return false;
-        }
-        !self.serves() || self.mending && self.differs(job.range, base)
+    fn is_gated(&self, job: &Job, base: &Base) -> bool {
+        job.is_client() && (!self.serves() || self.mending && self.differs(job.range, base))
     }
 
     /// Whether a member may differ from us there since an earlier term.
@@ -272,84 +293,21 @@ impl Primary {
 
     /// Starts a job that has its range, unless something else is missing.
     fn try_start(&mut self, seq: Seq, base: &mut Base) {
-        let Some(job) = self.jobs.get(&seq) else { return };
-        let started = match job.kind {
-            Kind::Write { .. } => self.start_write(seq, base),
-            Kind::Read { .. } => self.start_read(seq, base),
-            Kind::Resync { to, .. } => self.start_resync(seq, to, base),
+        if let Err(lacks) = self.start(seq, base) {
+            self.stall(seq, lacks);
+        }
+    }
+
+    fn start(&mut self, seq: Seq, base: &mut Base) -> Result<(), Lacks> {
+        let Some(job) = self.jobs.get(&seq) else { return Ok(()) };
+        match job.kind {
+            Kind::Write { .. } => return self.start_write(seq, base),
+            Kind::Read { .. } => return self.start_read(seq, base),
+            Kind::Resync { .. } => self.start_resync(seq, base),
             Kind::Compare => self.start_compare(seq, base),
             Kind::Confirm { .. } => self.confirm(seq, base),
-        };
-        if !started {
-            self.jobs.get_mut(&seq).expect("a job that did not start is there").stage = Stage::Stalled;
-            self.stalled.push_back(seq);
         }
-    }
-
-    /// All members have the bytes: the range was let through the gate.
-    fn confirm(&mut self, seq: Seq, base: &mut Base) -> bool {
-        let job = self.end_job(seq, base);
-        let Kind::Confirm { source, durable, data, .. } = job.kind else { unreachable!("a confirmation") };
-        base.release(data);
-        if durable {
-            self.rounds.want(source, &mut self.retry);
-        } else {
-            self.clients -= 1;
-            self.reply(source, Ok(()), None, base);
-        }
-        true
-    }
-
-    fn start_read(&mut self, seq: Seq, base: &mut Base) -> bool {
-        if !self.may_read(base) {
-            return false;
-        }
-        let job = self.jobs.get_mut(&seq).expect("a job that starts is there");
-        job.stage = Stage::Running;
-        let request = match job.kind {
-            Kind::Read { source: Source::Local { request, .. } } => Some(request),
-            _ => None,
-        };
-        base.read_local(crate::base::Purpose::Job(seq), job.range, request);
-        true
-    }
-
-    fn may_read(&self, base: &Base) -> bool {
-        base.sabotaged(Sabotage::IgnoreLease)
-            || self.members.in_force().is_some_and(|record| self.lease.may_read(record.in_sync, base))
-    }
-
-    /// Room at every peer, the mark on disk: then it goes out everywhere at once.
-    fn start_write(&mut self, seq: Seq, base: &mut Base) -> bool {
-        let holders = self.holders(base);
-        let job = self.jobs.get_mut(&seq).expect("a job that starts is there");
-        let Kind::Write { change, durable, data, origin, .. } = job.kind else { unreachable!("a write") };
-        let range = job.range;
-        let bytes = if change == Change::Data { range.bytes } else { 512 };
-        let limits = base.config.limits;
-        if self.peers.iter().flatten().any(|peer| !peer.has_room(bytes, limits.peer_bytes_max)) {
-            return false;
-        }
-        if !base.sabotaged(Sabotage::DropActivityLog) && !self.rounds.mark(range, holders, base) {
-            return false;
-        }
-        job.stage = Stage::Running;
-        job.since = base.now;
-        job.epoch = self.members.record().epoch;
-        job.sent = holders;
-        job.local_pending = true;
-        if let Some(origin) = &origin {
-            base.witness.note(origin);
-        }
-        base.journal.note_change(range, holders);
-        self.rounds.local_started(seq);
-        base.write_local(crate::base::Purpose::Job(seq), range, change, data, durable);
-        let epoch = self.members.record().epoch;
-        for to in holders.without(base.own()).iter() {
-            self.peers[to.index()].as_mut().expect("a holder is linked").bytes_in_flight += bytes;
-            base.send_data(to, Message::Write { epoch, seq, range, change, durable, origin }, data);
-        }
-        true
+        Ok(())
     }
 
     /// A local operation of a job has ended.
@@ -361,7 +319,7 @@ impl Primary {
         match (&mut job.kind, result) {
             (Kind::Write { .. }, result) => {
                 job.local_pending = false;
-                self.rounds.local_ended(seq, base);
+                self.rounds.local_ended(job.round, base);
                 match result {
                     Ok(_) => job.acked = job.acked.with(base.own()),
                     Err(fault) => return self.own_disk_failed(Some(seq), fault, base),
@@ -370,7 +328,7 @@ impl Primary {
             }
             (Kind::Read { source }, Ok(LocalResult::Data(data))) => {
                 let source = *source;
-                self.end_job(seq, base);
+                self.end_job(seq);
                 self.clients -= 1;
                 self.reply(source, Ok(()), Some(data), base);
             }
@@ -381,88 +339,8 @@ impl Primary {
         }
     }
 
-    /// A peer has a write, or has failed it.
-    pub(crate) fn written(
-        &mut self,
-        peer: ReplicaId,
-        seq: Seq,
-        result: Result<(), DiskFault>,
-        base: &mut Base,
-    ) {
-        let Some(job) = self.jobs.get_mut(&seq).filter(|job| job.sent.contains(peer)) else { return };
-        let Kind::Write { change, .. } = job.kind else { return };
-        if job.acked.contains(peer) {
-            return;
-        }
-        if let Err(fault) = result {
-            return self.drop_peer(peer, crate::effect::DisconnectReason::Disk(fault), base);
-        }
-        job.acked = job.acked.with(peer);
-        let bytes = if change == Change::Data { job.range.bytes } else { 512 };
-        if let Some(peer) = &mut self.peers[peer.index()] {
-            peer.bytes_in_flight = peer.bytes_in_flight.saturating_sub(bytes);
-        }
-        self.retry |= !self.stalled.is_empty();
-        self.finish_write(seq, base);
-    }
-
-    /// Answers a write if it is on every replica that must have it (rule 1). Nobody else answers one with success.
-    fn finish_write(&mut self, seq: Seq, base: &mut Base) {
-        let job = &self.jobs[&seq];
-        let own = ReplicaSet::only(base.own());
-        let early = base.sabotaged(Sabotage::AcknowledgeBeforePeer) && job.acked.covers(own);
-        let Kind::Write { source, data, .. } = job.kind else { return };
-        if !early && (!self.is_settled(job) || !job.acked.covers(self.must_hold(base))) {
-            return;
-        }
-        if !job.acked.covers(job.sent.minus(self.gone(base))) && !early {
-            // A joiner's copy is on its way: the range stays taken, so that nothing overtakes it there.
-            let job = self.jobs.get_mut(&seq).expect("it was there above");
-            if !std::mem::replace(&mut job.answered, true) {
-                self.clients -= 1;
-                self.reply(source, Ok(()), None, base);
-            }
-            return;
-        }
-        let was_answered = job.answered;
-        self.end_job(seq, base);
-        base.release(data);
-        if !was_answered {
-            self.clients -= 1;
-            self.reply(source, Ok(()), None, base);
-        }
-    }
-
-    /// Whether its local part has ended, so that a later write to the same bytes cannot be overtaken by it here.
-    fn is_settled(&self, job: &Job) -> bool {
-        job.stage == Stage::Running && !job.local_pending
-    }
-
-    /// Replicas that no longer take part, so that nothing of theirs is waited for.
-    fn gone(&self, base: &Base) -> ReplicaSet {
-        base.peers()
-            .iter()
-            .filter(|peer| self.peers[peer.index()].is_none())
-            .fold(ReplicaSet::EMPTY, ReplicaSet::with)
-    }
-
-    /// Looks at every running write anew: who must have them has changed.
-    fn finish_writes(&mut self, base: &mut Base) {
-        let running: Vec<Seq> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.stage == Stage::Running && matches!(job.kind, Kind::Write { .. }))
-            .map(|(&seq, _)| seq)
-            .collect();
-        for seq in running {
-            if self.jobs.contains_key(&seq) {
-                self.finish_write(seq, base);
-            }
-        }
-    }
-
     /// A job is over: its range is free.
-    fn end_job(&mut self, seq: Seq, _base: &mut Base) -> Job {
+    fn end_job(&mut self, seq: Seq) -> Job {
         let job = self.jobs.remove(&seq).expect("a job ends once");
         self.order.remove(seq, &mut self.ready);
         job
@@ -473,7 +351,10 @@ impl Primary {
         match source {
             Source::Local { request, .. } => base.complete(request, result.map(|()| data)),
             Source::Forwarded { peer, incarnation, id } => {
-                self.answered.insert((peer, incarnation.0, id.0), result);
+                // Only a write is ever asked for again; reads that succeed are told by their bytes.
+                if data.is_none() {
+                    self.answers.note(peer, incarnation, id, result);
+                }
                 base.send_data(peer, Message::Forwarded { id, result }, data);
                 base.release(data);
             }
@@ -494,8 +375,12 @@ impl Primary {
             if self.end.is_some() {
                 return;
             }
-            if std::mem::take(&mut self.retry) {
-                self.retry_waiting(base);
+            let all = std::mem::take(&mut self.retry);
+            if all || self.stalled.has_due() {
+                self.retry_stalled(all, base);
+            }
+            if all {
+                self.retry_gated(base);
             }
             if self.ready.is_empty() && !self.retry {
                 return;
@@ -503,12 +388,9 @@ impl Primary {
         }
     }
 
-    fn retry_waiting(&mut self, base: &mut Base) {
-        for seq in std::mem::take(&mut self.stalled) {
-            self.try_start(seq, base);
-        }
+    fn retry_gated(&mut self, base: &mut Base) {
         for seq in std::mem::take(&mut self.gated) {
-            if self.is_gated(seq, base) {
+            if self.is_gated(&self.jobs[&seq], base) {
                 self.gated.push_back(seq);
             } else {
                 self.want_range(seq, base);
@@ -518,14 +400,6 @@ impl Primary {
 
     /// The journal has got further on disk.
     pub(crate) fn journal_advanced(&mut self) {
-        self.retry |= !self.stalled.is_empty();
-    }
-
-    /// The earliest time at which something is due.
-    pub(crate) fn wake_at(&self, base: &Base) -> Time {
-        let running =
-            self.jobs.values().find(|job| job.stage == Stage::Running && job.awaits_peer(base.own()));
-        let due = running.map(|job| job.since.after(base.config.timing.peer_timeout));
-        due.map_or(self.next_ping, |due| due.min(self.next_ping))
+        self.stalled.journal_advanced();
     }
 }

@@ -74,6 +74,13 @@ impl Geometry {
         (range.start >> shift, (range.end() - 1) >> shift)
     }
 
+    /// The extents that a range touches. It is not empty.
+    #[inline]
+    pub fn extents_of(&self, range: ByteRange) -> std::ops::RangeInclusive<u32> {
+        let (first, last) = self.regions_of(range);
+        (first / REGIONS_PER_EXTENT) as u32..=(last / REGIONS_PER_EXTENT) as u32
+    }
+
     /// The regions of an extent that exist.
     pub fn extent_mask(&self, extent: u32) -> u64 {
         let left = self.regions() - u64::from(extent) * REGIONS_PER_EXTENT;

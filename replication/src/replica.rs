@@ -14,13 +14,14 @@ mod hear;
 use crate::base::Base;
 use crate::candidate::{Candidate, Outcome};
 use crate::config::ReplicaConfig;
-use crate::effect::Effect;
+use crate::coordinator::{Coordination, Decision, Record};
+use crate::effect::{DisconnectReason, Effect};
 use crate::event::{Command, Event, Operation};
 use crate::fault::{Fault, OpenError, Refusal};
 use crate::forward::Forward;
 use crate::history::History;
 use crate::id::{CommandId, DataId, Epoch, ReplicaSet, RequestId, Time};
-use crate::journal::Journal;
+use crate::journal::{Journal, Version};
 use crate::message::Origin;
 use crate::primary::{Beginning, End, Primary, Source};
 use crate::region::{ByteRange, Geometry};
@@ -42,7 +43,9 @@ pub struct Replica {
     forward: Forward,
     /// A leader that could not resume tries again then.
     resume_at: Option<Time>,
-    /// The external coordinator's record says that we led: resume when it does.
+    /// Commands to discard this copy, answered once the superblock says so.
+    discarding: Vec<(CommandId, Version)>,
+    /// The earliest `WakeAt` that has not come. A tick too early does no harm.
     woken_for: Option<Time>,
 }
 
@@ -59,12 +62,16 @@ impl Replica {
         let role = Role::Secondary(Box::new(Secondary::new(&mut base)));
         let led = base.journal.superblock().record.is_some_and(|record| record.leader == Some(base.own()));
         let resume_at = led.then_some(now);
-        Ok(Replica { base, role, candidate: None, forward: Forward::default(), resume_at, woken_for: None })
+        let (candidate, forward, discarding) = (None, Forward::default(), Vec::new());
+        Ok(Replica { base, role, candidate, forward, resume_at, discarding, woken_for: None })
     }
 
     /// Takes an event and answers with effects.
     pub fn step(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
         self.base.now = now.max(self.base.now);
+        if matches!(event, Event::Tick) {
+            self.woken();
+        }
         std::mem::swap(&mut self.base.out, effects);
         self.take(event);
         self.settle();
@@ -74,12 +81,23 @@ impl Replica {
         std::mem::swap(&mut self.base.out, effects);
     }
 
+    /// A tick has come. If it comes much too late, we were asleep, and nobody else was silent.
+    fn woken(&mut self) {
+        let now = self.base.now;
+        let Some(at) = self.woken_for.filter(|&at| at <= now) else { return };
+        self.woken_for = None;
+        if now.since(at) > self.base.config.timing.peer_timeout / 2 {
+            self.base.links.iter_mut().flatten().for_each(|link| link.heard = now);
+        }
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Submit { request, operation, data } => self.submit(request, operation, data),
             Event::LocalDone { op, result } => self.local_done(op, result),
             Event::MetadataDone { op, result } => {
                 self.base.journal.done(op, result);
+                self.answer_discards();
                 if let Role::Primary(primary) = &mut self.role {
                     primary.journal_advanced();
                 }
@@ -88,25 +106,36 @@ impl Replica {
             Event::PeerLost { peer, session } => self.peer_lost(peer, session),
             Event::Received { peer, session, message, data } => self.received(peer, session, message, data),
             Event::Tick => self.tick(),
-            Event::Decided { epoch, decision } => match &mut self.role {
-                Role::Primary(primary) => primary.decided(epoch, decision, &mut self.base),
-                Role::Secondary(_) => {
-                    let outcome = self
-                        .candidate
-                        .as_mut()
-                        .map(|candidate| candidate.decided(epoch, decision, &mut self.base));
-                    self.conclude(outcome);
-                }
-            },
-            Event::RecordChanged(record) => {
-                if self.base.external.is_none_or(|known| record.epoch > known.epoch) {
-                    self.base.external = Some(record);
-                }
-                if let Role::Primary(primary) = &mut self.role {
-                    primary.record_changed(&record, &self.base);
+            Event::Decided { epoch, decision } => self.decided(epoch, decision),
+            Event::RecordChanged(record) => self.record_changed(record),
+            Event::Command { command, what } => self.command(command, what),
+        }
+    }
+
+    fn decided(&mut self, epoch: Epoch, decision: Decision) {
+        let Some(proposal) = self.base.decided(epoch, &decision) else { return };
+        match &mut self.role {
+            Role::Primary(primary) => primary.decided(proposal, decision, &mut self.base),
+            Role::Secondary(_) => {
+                let outcome = self.candidate.as_mut().map(|candidate| candidate.decided(proposal, decision));
+                self.conclude(outcome);
+                if self.candidate.is_none() && matches!(self.role, Role::Secondary(_)) {
+                    // It may have been taken for one that has given up.
+                    self.resume_at.get_or_insert(self.base.now);
                 }
             }
-            Event::Command { command, what } => self.command(command, what),
+        }
+    }
+
+    fn record_changed(&mut self, record: Record) {
+        self.base.note_external(record);
+        match &mut self.role {
+            Role::Primary(primary) => primary.record_changed(&record, &self.base),
+            // We were made the leader, or a proposal was taken whose answer was lost.
+            Role::Secondary(_) if record.leader == Some(self.base.own()) => {
+                self.resume_at = Some(self.base.now)
+            }
+            Role::Secondary(_) => {}
         }
     }
 
@@ -127,6 +156,11 @@ impl Replica {
 
     fn command(&mut self, command: CommandId, what: Command) {
         let base = &mut self.base;
+        let failed =
+            base.journal.failed.or(base.disk_failed.filter(|_| what == Command::Promote { force: false }));
+        if let Some(fault) = failed {
+            return base.answer(command, Err(Refusal::Disk(fault)));
+        }
         match (what, &mut self.role) {
             (Command::Promote { .. }, Role::Primary(_)) => base.answer(command, Err(Refusal::AlreadyLeads)),
             (Command::Promote { force }, Role::Secondary(secondary)) => {
@@ -149,6 +183,18 @@ impl Replica {
         }
     }
 
+    /// A volume that nobody has led yet: if every copy is there and empty, its first replica leads.
+    fn begins_by_itself(&self) -> bool {
+        let base = &self.base;
+        let is_blank = |peer| base.hello(peer).is_some_and(|hello| hello.blank && hello.record.is_none());
+        base.own().index() == 0
+            && base.config.coordination == Coordination::Static
+            && base.config.blank
+            && base.journal.superblock().volume.is_none()
+            && self.resume_at.is_none()
+            && base.peers().iter().all(is_blank)
+    }
+
     /// This copy yields: it is as new, and will be overwritten by whoever leads.
     fn discard(&mut self, command: CommandId) {
         if self.candidate.is_some() {
@@ -158,15 +204,17 @@ impl Replica {
             secondary.unfollow(&mut self.base);
         }
         self.base.config.blank = false;
-        self.base.journal.edit(|superblock| {
+        let version = self.base.journal.edit(|superblock| {
             superblock.volume = None;
             superblock.record = None;
             superblock.in_force = false;
             superblock.history = History::default();
             superblock.full = ReplicaSet::EMPTY;
+            superblock.joined = ReplicaSet::EMPTY;
             superblock.mixed = false;
         });
-        self.base.answer(command, Ok(()));
+        self.base.witness.is_member(Epoch(0), false, false);
+        self.discarding.push((command, version));
         for peer in self.base.greeted().iter() {
             if let Some(link) = self.base.link_mut(peer) {
                 link.diverged = None;
@@ -176,10 +224,28 @@ impl Replica {
         }
     }
 
+    fn answer_discards(&mut self) {
+        for (command, version) in std::mem::take(&mut self.discarding) {
+            match self.base.journal.failed {
+                Some(fault) => self.base.answer(command, Err(Refusal::Disk(fault))),
+                None if self.base.journal.is_durable(version) => self.base.answer(command, Ok(())),
+                None => self.discarding.push((command, version)),
+            }
+        }
+    }
+
     fn tick(&mut self) {
         match &mut self.role {
             Role::Primary(primary) => primary.tick(&mut self.base),
-            Role::Secondary(_) => {
+            Role::Secondary(secondary) => {
+                secondary.tick(&mut self.base);
+                if let Some(leader) = secondary.silent_leader(&self.base)
+                    && let Some(session) = self.base.session(leader)
+                {
+                    let milliseconds = self.base.config.timing.peer_timeout / 1_000_000;
+                    self.base.hang_up(leader, DisconnectReason::Silent(milliseconds));
+                    self.unlinked(leader, session);
+                }
                 if self.candidate.is_none() && self.resume_at.is_some_and(|at| at <= self.base.now) {
                     self.resume_at = None;
                     self.resume();
@@ -191,12 +257,18 @@ impl Replica {
 
     /// The record says that we lead: begin a term, if nobody else has.
     fn resume(&mut self) {
-        let named = self.base.record().is_some_and(|record| record.leader == Some(self.base.own()));
-        let follows =
-            matches!(&self.role, Role::Secondary(secondary) if secondary.following(&self.base).is_some());
-        if named && !follows {
-            self.candidate = Some(Candidate::resumed(&mut self.base));
+        let Role::Secondary(secondary) = &mut self.role else { return };
+        let record = self.base.record().filter(|record| record.leader == Some(self.base.own()));
+        let Some(record) = record else { return };
+        let adopted = self.base.journal.superblock().record.map_or(Epoch(0), |record| record.epoch);
+        if secondary.following(&self.base).is_some() {
+            if adopted >= record.epoch {
+                return;
+            }
+            // The coordinator knows better than whom we follow.
+            secondary.unfollow(&mut self.base);
         }
+        self.candidate = Some(Candidate::resumed(&mut self.base));
     }
 
     /// Does all that follows from an event.
@@ -233,8 +305,13 @@ impl Replica {
             self.candidate = Some(Candidate::resumed(&mut self.base));
             return;
         }
+        if self.candidate.is_none() && self.begins_by_itself() {
+            self.candidate = Some(Candidate::first(&mut self.base));
+        }
+        let Role::Secondary(secondary) = &mut self.role else { return };
         let leader = secondary.following(&self.base).map(|following| (following.leader, following.session));
-        let epoch = self.base.record().map_or(Epoch(0), |record| record.epoch);
+        // Not the coordinator's: what the leader that we follow has told us.
+        let epoch = self.base.journal.superblock().record.map_or(Epoch(0), |record| record.epoch);
         if leader.is_some()
             && let Some(command) = self.candidate.take().and_then(Candidate::cancel)
         {
@@ -254,7 +331,9 @@ impl Replica {
                 }
                 self.candidate = None;
                 if resumes {
-                    self.resume_at = Some(self.base.now.after(self.base.config.timing.ping));
+                    // Not all at the same moment.
+                    let turn = 1 + self.base.own().index() as u64;
+                    self.resume_at = Some(self.base.now.after(turn * self.base.config.timing.ping));
                 }
                 false
             }
@@ -268,8 +347,9 @@ impl Replica {
 
     fn begin_term(&mut self, beginning: Beginning) {
         let epoch = beginning.record.epoch;
+        self.resume_at = None;
         let mut primary = Primary::begin(beginning, &mut self.base);
-        self.base.witness.is_member(epoch, true);
+        self.base.witness.is_member(epoch, true, false);
         for (id, pending) in self.forward.take_all() {
             let source = Source::Local { request: pending.request, id };
             let origin = own_origin(&self.base, id);
@@ -307,29 +387,38 @@ impl Replica {
         }
         for peer in self.base.peers().iter() {
             if let Some(fault) = self.base.journal.failed {
-                self.base.hang_up(peer, crate::effect::DisconnectReason::Disk(fault));
+                self.base.hang_up(peer, DisconnectReason::Disk(fault));
             }
         }
         if matches!(self.role, Role::Primary(_)) {
             self.end_term();
-            self.resume_at = None;
+        }
+        self.resume_at = None;
+        if let (Some(command), Some(fault)) =
+            (self.candidate.take().and_then(Candidate::cancel), self.base.journal.failed)
+        {
+            self.base.answer(command, Err(Refusal::Disk(fault)));
         }
     }
 
+    /// Asks for the next tick. What is overdue waits for another event, or it would be in no list.
     fn wake(&mut self) {
         let role = match &self.role {
             Role::Primary(primary) => Some(primary.wake_at(&self.base)),
-            Role::Secondary(_) => self.forward.wake_at(&self.base),
+            Role::Secondary(secondary) => {
+                let forward = self.forward.wake_at(&self.base);
+                [secondary.wake_at(&self.base), forward].into_iter().flatten().min()
+            }
         };
-        let candidate = self.candidate.as_ref().map(|candidate| candidate.wake_at(&self.base));
-        let at = [role, candidate, self.resume_at].into_iter().flatten().min();
-        let at = at.map(|at| at.max(self.base.now.after(1)));
-        if at != self.woken_for
-            && let Some(at) = at
-        {
+        let candidate = self.candidate.as_ref().and_then(|candidate| candidate.wake_at(&self.base));
+        let idle = self.candidate.is_none() && matches!(self.role, Role::Secondary(_));
+        let resume = self.resume_at.filter(|_| idle);
+        let due = [role, candidate, resume].into_iter().flatten().min();
+        let Some(at) = due.map(|at| at.max(self.base.now.after(1))) else { return };
+        if self.woken_for.is_none_or(|earlier| at < earlier) {
+            self.woken_for = Some(at);
             self.base.out.push(Effect::WakeAt(at));
         }
-        self.woken_for = at;
     }
 
     /// What must hold between events.
@@ -371,6 +460,7 @@ fn new_superblock(config: &ReplicaConfig) -> Superblock {
         node: config.node,
         replica: config.own,
         volume: None,
+        era: 0,
         size_bytes: config.geometry.size_bytes,
         region_bytes: config.geometry.region_bytes,
         promised: Epoch(0),
@@ -378,6 +468,7 @@ fn new_superblock(config: &ReplicaConfig) -> Superblock {
         in_force: false,
         history: History::default(),
         full: ReplicaSet::EMPTY,
+        joined: ReplicaSet::EMPTY,
         mixed: false,
     }
 }

@@ -10,15 +10,15 @@
 mod adopt;
 mod apply;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use self::adopt::Adopting;
-use self::apply::Arrival;
+use self::apply::Arrivals;
 use crate::base::Base;
 use crate::config::{OnPeerLoss, Sabotage};
 use crate::coordinator::Coordination;
 use crate::fault::Refusal;
-use crate::id::{DataId, Epoch, ReplicaId, Session};
+use crate::id::{DataId, Epoch, ReplicaId, Session, Time};
 use crate::journal::Version;
 use crate::message::Message;
 
@@ -44,9 +44,14 @@ pub(crate) struct Secondary {
     adopting: Option<Adopting>,
     /// What came from the leader behind a record that is being adopted.
     backlog: VecDeque<(Message, Option<DataId>)>,
-    arrivals: BTreeMap<u64, Arrival>,
-    next_arrival: u64,
+    arrivals: Arrivals,
     promising: Vec<Promising>,
+    /// The last that was promised: who asks for it again is told again.
+    promised: Option<(ReplicaId, Session, Epoch)>,
+    /// The last write, or the last flush of all members.
+    quiet_since: Time,
+    /// Marks that nobody needs have been dropped since then.
+    swept: bool,
     /// The last leader has made us its successor, and is done.
     named: bool,
 }
@@ -82,16 +87,51 @@ impl Secondary {
     /// A candidate asks for a promise.
     pub(crate) fn prepare(&mut self, from: ReplicaId, epoch: Epoch, forced: bool, base: &mut Base) {
         let promised = base.journal.superblock().promised;
-        if epoch <= promised {
+        let Some(session) = base.session(from) else { return };
+        let again = epoch == promised && self.promised == Some((from, session, epoch));
+        if epoch <= promised && !again {
             return base.refuse(from, epoch, Refusal::OldEpoch(promised));
         }
         if let Some(reason) = self.refusal_to_promise(forced, base) {
             return base.refuse(from, epoch, reason);
         }
-        let Some(session) = base.session(from) else { return };
         self.unfollow(base);
+        self.promised = Some((from, session, epoch));
+        self.promising.retain(|promise| promise.to != from);
         let version = base.journal.edit(|superblock| superblock.promised = epoch);
         self.promising.push(Promising { to: from, session, epoch, version });
+    }
+
+    /// The leader, if nothing has come of it for too long.
+    pub(crate) fn silent_leader(&self, base: &Base) -> Option<ReplicaId> {
+        self.silent_at(base).filter(|&(_, at)| at <= base.now).map(|(leader, _)| leader)
+    }
+
+    fn silent_at(&self, base: &Base) -> Option<(ReplicaId, Time)> {
+        let adopting = self.adopting.as_ref().map(Adopting::leader);
+        let leader = self.following.map(|following| following.leader).or(adopting)?;
+        let heard = base.link(leader)?.heard;
+        Some((leader, heard.after(base.config.timing.peer_timeout + 1)))
+    }
+
+    /// When marks may be dropped that nobody needs, if there are any.
+    fn sweep_at(&self, base: &Base) -> Option<Time> {
+        let is_due = !self.swept && self.following.is_some() && base.journal.activity.count() > 0;
+        is_due.then(|| self.quiet_since.after(base.config.timing.idle_flush))
+    }
+
+    pub(crate) fn tick(&mut self, base: &mut Base) {
+        if self.sweep_at(base).is_some_and(|at| at <= base.now) {
+            self.swept = true;
+            if self.arrivals.is_empty() && !base.journal.has_unconfirmed() {
+                base.journal.drop_clean();
+            }
+        }
+    }
+
+    pub(crate) fn wake_at(&self, base: &Base) -> Option<Time> {
+        let silent = self.silent_at(base).map(|(_, at)| at);
+        [silent, self.sweep_at(base)].into_iter().flatten().min()
     }
 
     /// Answers promises that are on disk.
@@ -172,7 +212,7 @@ impl Secondary {
         for (_, data) in std::mem::take(&mut self.backlog) {
             base.release(data);
         }
-        for (_, arrival) in std::mem::take(&mut self.arrivals) {
+        for arrival in self.arrivals.take() {
             base.release(arrival.data());
         }
     }

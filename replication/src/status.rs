@@ -86,6 +86,8 @@ pub struct Status {
     pub epoch: Epoch,
     /// The epoch promised.
     pub promised: Epoch,
+    /// Changes when acknowledged writes that nobody had flushed may have been lost. 0: not known yet.
+    pub era: u64,
     /// The in-sync set by the latest record known.
     pub in_sync: ReplicaSet,
     /// Our history.

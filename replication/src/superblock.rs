@@ -17,6 +17,9 @@ pub struct Superblock {
     pub replica: ReplicaId,
     /// Of which volume. None until it has joined one.
     pub volume: Option<VolumeId>,
+    /// Changes when a term begins before which acknowledged writes that nobody had flushed may have been lost. 0: none
+    /// has begun.
+    pub era: u64,
     /// The volume's size.
     pub size_bytes: u64,
     /// How its bitmaps are cut.
@@ -31,6 +34,8 @@ pub struct Superblock {
     pub history: History,
     /// Replicas that lack everything, whatever their bitmap says.
     pub full: ReplicaSet,
+    /// Replicas that have ever been in the in-sync set: one of them that comes back empty lacks everything.
+    pub joined: ReplicaSet,
     /// A resync into this copy has begun and not ended: its bytes are of two times.
     pub mixed: bool,
 }

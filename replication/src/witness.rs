@@ -4,62 +4,108 @@
 //! write was sent can therefore say for certain whether an earlier leader has carried it out.
 //! Its one rule: what cannot be said for certain is not said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::id::{Epoch, ForwardId, Incarnation, ReplicaId};
 use crate::message::Origin;
 
-/// So many writes are remembered of each run of each node.
-const SEEN_MAX: usize = 8192;
+/// So many of its latest requests are remembered of each run of each node; more than it has under way.
+const WINDOW: u64 = 65_536;
 
-#[derive(Clone, Debug, Default)]
+/// The last so many numbers of one run of one node, a bit each.
+#[derive(Clone, Debug)]
 struct Seen {
-    ids: BTreeSet<ForwardId>,
-    /// Before this, nothing is known.
-    floor: ForwardId,
+    bits: Vec<u64>,
+    /// The highest that was seen.
+    last: ForwardId,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen { bits: vec![0; WINDOW as usize / 64], last: ForwardId(0) }
+    }
+
+    fn slot(id: ForwardId) -> (usize, u64) {
+        ((id.0 % WINDOW / 64) as usize, 1 << (id.0 % 64))
+    }
+
+    /// Numbers are remembered from here on.
+    fn floor(&self) -> u64 {
+        self.last.0.saturating_sub(WINDOW - 1)
+    }
+
+    #[inline]
+    fn note(&mut self, id: ForwardId) {
+        if id.0 < self.floor() {
+            return;
+        }
+        if id > self.last {
+            self.forget(self.last.0 + 1, id.0);
+            self.last = id;
+        }
+        let (word, bit) = Seen::slot(id);
+        self.bits[word] |= bit;
+    }
+
+    /// Frees the slots of `from..=to`, for these numbers.
+    fn forget(&mut self, from: u64, to: u64) {
+        if to - from >= WINDOW {
+            return self.bits.fill(0);
+        }
+        for id in from..=to {
+            let (word, bit) = Seen::slot(ForwardId(id));
+            self.bits[word] &= !bit;
+        }
+    }
+
+    fn contains(&self, id: ForwardId) -> bool {
+        let (word, bit) = Seen::slot(id);
+        id <= self.last && id.0 >= self.floor() && self.bits[word] & bit != 0
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witness {
-    /// A member without a break since this epoch.
+    /// A member without a break, and without a restart.
+    is_unbroken: bool,
+    /// All writes since this epoch have been seen, and what was seen is in the copy: nobody else's term came between.
     since: Option<Epoch>,
     seen: BTreeMap<(ReplicaId, Incarnation), Seen>,
 }
 
 impl Witness {
-    /// Whether this replica is a member as of this epoch.
-    pub(crate) fn is_member(&mut self, epoch: Epoch, is_member: bool) {
-        if !is_member {
-            *self = Witness::default();
-        } else if self.since.is_none() {
-            self.since = Some(epoch);
+    /// Whether this replica is a member as of this epoch; `begins` another's term.
+    pub(crate) fn is_member(&mut self, epoch: Epoch, is_member: bool, begins: bool) {
+        if !is_member || begins {
+            // The new leader's bytes may have taken the place of what was seen.
+            self.seen.clear();
+            self.since = None;
         }
+        if is_member {
+            self.since.get_or_insert(epoch);
+        }
+        self.is_unbroken = is_member;
     }
 
     /// Whether this replica has been a member since some epoch, without a restart.
     pub(crate) fn is_unbroken(&self) -> bool {
-        self.since.is_some()
+        self.is_unbroken
     }
 
     /// A write is being carried out.
+    #[inline]
     pub(crate) fn note(&mut self, origin: &Origin) {
-        let seen = self.seen.entry((origin.replica, origin.incarnation)).or_default();
-        seen.ids.insert(origin.id);
-        if seen.ids.len() > SEEN_MAX
-            && let Some(first) = seen.ids.pop_first()
-        {
-            seen.floor = ForwardId(first.0 + 1);
-        }
+        self.seen.entry((origin.replica, origin.incarnation)).or_insert_with(Seen::new).note(origin.id);
     }
 
     /// Whether a write that was sent in this epoch has been carried out.
     pub(crate) fn saw(&self, origin: &Origin, sent_in: Epoch) -> Option<bool> {
         let seen = self.seen.get(&(origin.replica, origin.incarnation));
-        if seen.is_some_and(|seen| seen.ids.contains(&origin.id)) {
+        if seen.is_some_and(|seen| seen.contains(origin.id)) {
             return Some(true);
         }
         let is_certain = self.since.is_some_and(|since| since <= sent_in)
-            && seen.is_none_or(|seen| origin.id >= seen.floor);
+            && seen.is_none_or(|seen| origin.id.0 >= seen.floor());
         is_certain.then_some(false)
     }
 

@@ -17,7 +17,7 @@ struct Known {
     latest: Option<Record>,
     /// Promised, and of our line of history, ourselves included.
     with_us: ReplicaSet,
-    /// Of those, the ones that have never been part of a volume.
+    /// Promised, and never been part of a volume; or they have forgotten it, with their disk.
     new: ReplicaSet,
     /// The longest history of our line.
     history: History,
@@ -42,7 +42,7 @@ impl Candidate {
 
     /// Whether our last run ended uncleanly, so that our disk may have forgotten what others still have.
     pub(super) fn may_lack_unflushed(&self, base: &Base) -> bool {
-        self.command.is_none() && !base.config.cache_kept && base.journal.unclean
+        !base.config.cache_kept && base.journal.unclean
     }
 
     fn record(&self, in_sync: ReplicaSet, base: &Base) -> Record {
@@ -52,14 +52,15 @@ impl Candidate {
 
     /// Nobody has ever led: this copy is the volume.
     fn first_ever(&self, known: &Known, base: &Base) -> Result<Beginning, Refusal> {
-        let unreachable = base.config.all().minus(known.with_us);
+        let unreachable = base.config.all().minus(known.with_us.union(known.new));
         if !unreachable.is_empty() && !self.forced {
             return Err(Refusal::NewAndAlone { unreachable });
         }
         let record = self.record(ReplicaSet::only(base.own()), base);
         let full = if base.config.blank { ReplicaSet::EMPTY } else { base.peers() };
         let required = ReplicaSet::EMPTY;
-        Ok(Beginning { record, history: History::default(), required, full, command: self.command })
+        let (history, loses) = (History::default(), true);
+        Ok(Beginning { record, history, required, loses, full, command: self.command })
     }
 
     fn rightly(&self, latest: Record, known: &Known, base: &Base) -> Result<Beginning, Refusal> {
@@ -81,14 +82,18 @@ impl Candidate {
         }
         let mut history = known.history.clone();
         history.extend(&latest);
-        let record = self.record(latest.in_sync.minus(latest.in_sync.minus(known.with_us)).with(own), base);
-        let required = known.with_us.minus(known.new).without(own);
-        let mut record = record;
-        if let Some(successor) = known.unbroken.filter(|_| self.may_lack_unflushed(base)) {
-            record.leader = Some(successor);
+        let mut record = self.record(latest.in_sync.and(known.with_us).with(own), base);
+        let required = known.with_us.without(own);
+        let mut loses = self.may_lack_unflushed(base);
+        if let Some(peer) = known.unbroken.filter(|_| loses) {
+            if self.command.is_some() {
+                return Err(Refusal::MayLackUnflushed(peer));
+            }
+            record.leader = Some(peer);
             record.in_sync = record.in_sync.without(own);
+            loses = false;
         }
-        Ok(Beginning { record, history, required, full: ReplicaSet::EMPTY, command: self.command })
+        Ok(Beginning { record, history, required, loses, full: ReplicaSet::EMPTY, command: self.command })
     }
 
     /// An operator takes the loss: of our own copy only what it surely holds is claimed.
@@ -101,21 +106,18 @@ impl Candidate {
         if is_member {
             history.extend(&latest);
         }
-        let others = if is_member {
-            latest.in_sync.minus(latest.in_sync.minus(known.with_us))
-        } else {
-            ReplicaSet::EMPTY
-        };
+        let others = if is_member { latest.in_sync.and(known.with_us) } else { ReplicaSet::EMPTY };
         let full = if is_member { ReplicaSet::EMPTY } else { base.peers() };
         let record = self.record(others.with(own), base);
-        Beginning { record, history, required: ReplicaSet::EMPTY, full, command: self.command }
+        let required = ReplicaSet::EMPTY;
+        Beginning { record, history, required, loses: true, full, command: self.command }
     }
 }
 
 /// Whether nobody who has not promised can have gone on from this record.
 fn enough(latest: &Record, known: &Known, base: &Base) -> Result<(), Refusal> {
     let replicas = base.config.names.len();
-    let reachable = known.with_us.minus(known.new).count();
+    let reachable = known.with_us.count();
     let is_majority = base.config.is_majority(reachable);
     if base.config.on_peer_loss == OnPeerLoss::Suspend {
         return if is_majority { Ok(()) } else { Err(Refusal::NoMajority { reachable, replicas }) };
@@ -143,6 +145,10 @@ fn survey(promised: &[Promised], base: &Base) -> Known {
         unbroken: None,
     };
     for Promised { by, record, history, unbroken } in promised {
+        if record.is_none() {
+            known.new = known.new.with(*by);
+            continue;
+        }
         match known.history.compare(history) {
             Comparison::Diverged => {
                 known.diverged = Some(*by);
@@ -152,12 +158,8 @@ fn survey(promised: &[Promised], base: &Base) -> Known {
             Comparison::Same | Comparison::Ahead => {}
         }
         known.with_us = known.with_us.with(*by);
-        match record {
-            None => known.new = known.new.with(*by),
-            Some(record) if known.latest.is_none_or(|latest| record.epoch > latest.epoch) => {
-                known.latest = Some(*record);
-            }
-            Some(_) => {}
+        if record.map(|record| record.epoch) > known.latest.map(|latest| latest.epoch) {
+            known.latest = *record;
         }
         if *unbroken && *record == latest && latest.is_some_and(|latest| latest.in_sync.contains(*by)) {
             known.unbroken = Some(*by);

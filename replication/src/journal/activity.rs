@@ -70,9 +70,10 @@ impl Activity {
         Mark::Wait(self.version)
     }
 
-    /// All marked extents, least used first.
+    /// All extents whose mark is on disk, least used first. Whoever asked for another has not begun to write there.
     pub(super) fn least_used(&self) -> Vec<u32> {
-        let mut extents: Vec<_> = self.extents.iter().map(|(&extent, entry)| (entry.used, extent)).collect();
+        let on_disk = self.extents.iter().filter(|(_, entry)| entry.since <= self.durable);
+        let mut extents: Vec<_> = on_disk.map(|(&extent, entry)| (entry.used, extent)).collect();
         extents.sort_unstable();
         extents.into_iter().map(|(_, extent)| extent).collect()
     }

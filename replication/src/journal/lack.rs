@@ -3,7 +3,7 @@
 //! Its one rule: a region leaves by a flush that its replica has confirmed, and only if nothing was written to it
 //! since that flush began.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::region::{ByteRange, Geometry, RegionSet};
 use crate::superblock::BitmapPage;
@@ -61,10 +61,12 @@ impl Unconfirmed {
 pub(crate) struct Lack {
     dirty: RegionSet,
     pub(crate) unconfirmed: Unconfirmed,
-    /// Pages with regions that the bitmap on disk may not have.
+    /// Extents with regions that neither the bitmap on disk has nor a page that is being written.
     unsaved: BTreeSet<u32>,
     /// Pages to be written: somebody waits for them, or they say too much.
     wanted: BTreeSet<u32>,
+    /// Pages that are being written, and the extents that were unsaved until then.
+    writing: BTreeMap<u32, BTreeSet<u32>>,
 }
 
 impl Lack {
@@ -80,19 +82,20 @@ impl Lack {
     #[inline]
     pub(crate) fn insert_dirty(&mut self, geometry: &Geometry, range: ByteRange) {
         for (extent, mask) in geometry.masks_of(range) {
-            if self.dirty.mask(extent) & mask != mask {
-                self.dirty.insert_mask(extent, mask);
-                self.unsaved.insert(extent / BitmapPage::PAGE_EXTENTS);
-            }
+            self.insert_mask(extent, mask);
         }
     }
 
     pub(crate) fn add_dirty(&mut self, regions: &RegionSet) {
         for (extent, mask) in regions.masks() {
-            if self.dirty.mask(extent) & mask != mask {
-                self.dirty.insert_mask(extent, mask);
-                self.unsaved.insert(extent / BitmapPage::PAGE_EXTENTS);
-            }
+            self.insert_mask(extent, mask);
+        }
+    }
+
+    fn insert_mask(&mut self, extent: u32, mask: u64) {
+        if self.dirty.mask(extent) & mask != mask {
+            self.dirty.insert_mask(extent, mask);
+            self.unsaved.insert(extent);
         }
     }
 
@@ -101,9 +104,8 @@ impl Lack {
         for (extent, mask) in geometry.masks_of(range) {
             self.dirty.remove_mask(extent, mask);
             self.unconfirmed.current.insert_mask(extent, mask);
-            let page = extent / BitmapPage::PAGE_EXTENTS;
-            let first = page * BitmapPage::PAGE_EXTENTS;
-            if self.dirty.masks_in(first..first + BitmapPage::PAGE_EXTENTS).next().is_none() {
+            let page = page_of(extent);
+            if self.dirty.masks_in(extents_of(page)).next().is_none() {
                 self.wanted.insert(page);
             }
         }
@@ -120,50 +122,66 @@ impl Lack {
 
     /// It has missed nothing.
     pub(crate) fn clear_dirty(&mut self) {
-        let pages = self.dirty.masks().map(|(extent, _)| extent / BitmapPage::PAGE_EXTENTS);
-        self.wanted.extend(pages);
-        self.wanted.extend(std::mem::take(&mut self.unsaved));
+        let unsaved = std::mem::take(&mut self.unsaved);
+        let extents = self.dirty.masks().map(|(extent, _)| extent).chain(unsaved);
+        self.wanted.extend(extents.map(page_of));
         self.dirty.clear();
     }
 
-    /// Whether the bitmap on disk has all of the page; if not, it is written.
-    pub(super) fn is_saved(&mut self, page: u32) -> bool {
-        if self.unsaved.contains(&page) {
+    /// Whether the bitmap on disk has all of the extent; if not, it is written.
+    pub(super) fn is_saved(&mut self, extent: u32) -> bool {
+        let page = page_of(extent);
+        if self.unsaved.contains(&extent) {
             self.wanted.insert(page);
+            return false;
         }
-        !self.unsaved.contains(&page) && !self.wanted.contains(&page)
+        self.writing.get(&page).is_none_or(|extents| !extents.contains(&extent))
     }
 
     pub(super) fn want_saved(&mut self) {
-        self.wanted.extend(self.unsaved.iter().copied());
+        self.wanted.extend(self.unsaved.iter().copied().map(page_of));
     }
 
     pub(super) fn all_saved(&self) -> bool {
-        self.unsaved.is_empty() && self.wanted.is_empty()
+        self.unsaved.is_empty() && self.writing.values().all(BTreeSet::is_empty)
     }
 
     /// A page to write that is not being written.
-    pub(super) fn next_page(&self, is_writing: impl Fn(u32) -> bool) -> Option<u32> {
-        self.wanted.iter().copied().find(|&page| !is_writing(page))
+    pub(super) fn next_page(&self) -> Option<u32> {
+        self.wanted.iter().copied().find(|page| !self.writing.contains_key(page))
+    }
+
+    /// How many pages are being written.
+    pub(super) fn pages_writing(&self) -> usize {
+        self.writing.len()
     }
 
     /// The page's words as of now, for its write that begins.
     pub(super) fn page_words(&mut self, page: u32) -> Vec<u64> {
-        self.unsaved.remove(&page);
-        let first = page * BitmapPage::PAGE_EXTENTS;
+        let extents = extents_of(page);
+        let captured: BTreeSet<u32> = self.unsaved.range(extents.clone()).copied().collect();
+        self.unsaved.retain(|extent| !captured.contains(extent));
+        self.wanted.remove(&page);
+        self.writing.insert(page, captured);
         let mut words = vec![0; BitmapPage::PAGE_EXTENTS as usize];
-        let extents = first..first + BitmapPage::PAGE_EXTENTS;
         let sets = [&self.dirty, &self.unconfirmed.current, &self.unconfirmed.flushing];
         for (extent, mask) in sets.into_iter().flat_map(|set| set.masks_in(extents.clone())) {
-            words[(extent - first) as usize] |= mask;
+            words[(extent - extents.start) as usize] |= mask;
         }
         words
     }
 
-    /// The page's write has ended. What came to it since makes it unsaved anew.
+    /// The page's write has ended.
     pub(super) fn page_written(&mut self, page: u32) {
-        if !self.unsaved.contains(&page) {
-            self.wanted.remove(&page);
-        }
+        self.writing.remove(&page);
     }
+}
+
+fn page_of(extent: u32) -> u32 {
+    extent / BitmapPage::PAGE_EXTENTS
+}
+
+fn extents_of(page: u32) -> std::ops::Range<u32> {
+    let first = page * BitmapPage::PAGE_EXTENTS;
+    first..first.saturating_add(BitmapPage::PAGE_EXTENTS)
 }

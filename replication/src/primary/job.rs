@@ -2,7 +2,7 @@
 
 use crate::event::{Change, Operation};
 use crate::fault::DiskFault;
-use crate::id::{DataId, Epoch, ForwardId, Incarnation, ReplicaId, ReplicaSet, RequestId, Time};
+use crate::id::{DataId, Epoch, FlushId, ForwardId, Incarnation, ReplicaId, ReplicaSet, RequestId, Time};
 use crate::message::Origin;
 use crate::region::ByteRange;
 
@@ -68,6 +68,8 @@ pub(super) struct Job {
     pub(super) acked: ReplicaSet,
     /// Its local part runs.
     pub(super) local_pending: bool,
+    /// The last flush that had begun when it was started.
+    pub(super) round: FlushId,
     /// Its client has the answer.
     pub(super) answered: bool,
     /// Our disk has failed it.
@@ -85,6 +87,7 @@ impl Job {
             sent: ReplicaSet::EMPTY,
             acked: ReplicaSet::EMPTY,
             local_pending: false,
+            round: FlushId(0),
             answered: false,
             own_fault: None,
         }
@@ -94,12 +97,22 @@ impl Job {
         matches!(self.kind, Kind::Write { .. } | Kind::Read { .. } | Kind::Confirm { .. })
     }
 
-    pub(super) fn is_shared(&self) -> bool {
-        !matches!(self.kind, Kind::Write { .. })
+    #[inline]
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write { .. })
     }
 
-    pub(super) fn awaits_peer(&self, own: ReplicaId) -> bool {
-        !self.sent.minus(self.acked).without(own).is_empty()
+    pub(super) fn is_shared(&self) -> bool {
+        !self.is_write()
+    }
+
+    /// What a write counts for at a peer's limit.
+    #[inline]
+    pub(super) fn bytes_sent(&self) -> u64 {
+        match self.kind {
+            Kind::Write { change: Change::Zero { .. }, .. } => 512,
+            _ => self.range.bytes,
+        }
     }
 
     /// The payload that it holds.

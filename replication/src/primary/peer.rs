@@ -5,19 +5,18 @@
 //! ```
 //! Its one rule: a peer whose link is lost begins anew; nothing of the old link counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::job::{Kind, Stage};
-use super::{Primary, Source};
+use super::Primary;
+use super::checkpoint::Checkpoint;
 use crate::base::Base;
 use crate::config::Sabotage;
 use crate::effect::{DisconnectReason, Notice};
-use crate::event::Operation;
-use crate::fault::{Fault, Refusal};
+use crate::fault::Refusal;
 use crate::history::Comparison;
-use crate::id::{DataId, Epoch, FlushId, ForwardId, ReplicaId, ReplicaSet, Seq, Time};
+use crate::id::{Epoch, FlushId, ReplicaId, ReplicaSet, Seq, Time};
 use crate::journal::Version;
-use crate::message::{Hello, Lead, Message, Origin};
+use crate::message::{Hello, Lead, Message};
 use crate::region::RegionSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +42,17 @@ pub(super) struct Peer {
     pub(super) asked_at: Time,
     /// Bytes of writes it has not acknowledged.
     pub(super) bytes_in_flight: u64,
+    /// Those writes in the order of their sending, each with the time after which it is late. (Acknowledged ones go
+    /// once they are first.)
+    pub(super) in_flight: VecDeque<(Seq, Time)>,
     /// Resyncs under way.
     pub(super) resyncs: BTreeSet<Seq>,
     /// Where the search for the next region goes on.
     pub(super) cursor: u64,
     pub(super) resynced_bytes: u64,
+    /// The part of it that no flush covers.
+    pub(super) unflushed_bytes: u64,
+    pub(super) checkpoint: Checkpoint,
     /// All that it has received is durable.
     pub(super) settled: bool,
 }
@@ -59,9 +64,12 @@ impl Peer {
             led: Epoch(0),
             asked_at: now,
             bytes_in_flight: 0,
+            in_flight: VecDeque::new(),
             resyncs: BTreeSet::new(),
             cursor: 0,
             resynced_bytes: 0,
+            unflushed_bytes: 0,
+            checkpoint: Checkpoint::None,
             settled: false,
         }
     }
@@ -94,8 +102,8 @@ impl Primary {
             // Nobody joins before the term is in force; those who must agree to it have been asked.
             return;
         }
-        if self.peers[peer.index()].is_some() || self.members.must_hold().contains(peer) {
-            // A member that was lost joins anew when its removal is in force.
+        if self.peers[peer.index()].is_some() || self.members.record().in_sync.contains(peer) {
+            // A member that was lost joins anew once a record without it has been made. (It may be needed to agree.)
             return;
         }
         let Some(hello) = base.hello(peer).cloned() else { return };
@@ -142,7 +150,9 @@ impl Primary {
         let is_new = hello.volume.is_none();
         let goes_on = hello.record.is_some_and(|record| record.leader == Some(base.own()));
         let mut version = 0;
-        if !hello.blank && (is_new || hello.history.is_empty() && !goes_on) {
+        // One that was never in sync has had all writes noted that it missed; one that was and is empty has not.
+        let is_blank = hello.blank && !base.journal.superblock().joined.contains(peer);
+        if !is_blank && (is_new || hello.history.is_empty() && !goes_on) {
             let geometry = base.geometry();
             base.journal.lack_mut(peer).add_dirty(&RegionSet::full(&geometry));
             version = base.journal.edit(|superblock| superblock.full = superblock.full.with(peer));
@@ -155,7 +165,7 @@ impl Primary {
     /// Goes on with a peer whose lack is written down.
     pub(super) fn advance_preparing(&mut self, peer: ReplicaId, base: &mut Base) {
         let Some(Peer { phase: Phase::Preparing(version), .. }) = &self.peers[peer.index()] else { return };
-        if !base.journal.is_durable(*version) {
+        if !base.journal.is_durable(*version) || !self.members.may_be_told() {
             return;
         }
         let state = self.peers[peer.index()].as_mut().expect("it is there");
@@ -167,8 +177,10 @@ impl Primary {
     pub(super) fn lead(&mut self, peer: ReplicaId, report: bool, base: &mut Base) {
         let lead = Lead {
             volume: base.journal.superblock().volume.expect("a leader's volume has its UUID"),
+            era: self.members.era(),
             record: *self.members.record(),
             history: self.members.history_before().clone(),
+            joined: base.journal.superblock().joined.union(self.members.record().in_sync),
             term: self.members.term(),
             begins: self.members.begins(),
             report,
@@ -249,9 +261,11 @@ impl Primary {
         base.journal.leaves(peer);
         self.lease.forget(peer);
         for seq in state.resyncs {
-            let job = self.end_job(seq, base);
+            let job = self.end_job(seq);
             base.release(job.data());
         }
+        self.forget_sent(peer);
+        self.rounds.forget_sent(peer);
         self.verify_lost(peer, base);
         if matches!(state.phase, Phase::Member) {
             let bytes = base.journal.lack(peer).dirty().count() * base.geometry().region_bytes;
@@ -261,130 +275,5 @@ impl Primary {
         self.retry = true;
         self.finish_writes(base);
         self.rounds_changed(base);
-    }
-
-    /// Looks for peers that have been silent, or owe an answer, for too long.
-    pub(crate) fn tick(&mut self, base: &mut Base) {
-        let timing = base.config.timing;
-        for peer in base.peers().iter() {
-            let Some(state) = &self.peers[peer.index()] else { continue };
-            let heard = base.link(peer).map_or(base.now, |link| link.heard);
-            let silent = base.now.since(heard) > timing.peer_timeout;
-            let owes = state.led < self.members.record().epoch
-                && !matches!(state.phase, Phase::Preparing(_))
-                && self.members.is_spreading()
-                && base.now.since(state.asked_at) > timing.flush_timeout;
-            if silent || owes || self.is_late(peer, base) {
-                let reason = DisconnectReason::Silent(timing.peer_timeout / 1_000_000);
-                self.drop_peer(peer, reason, base);
-            }
-        }
-        self.ping(base);
-        self.tick_members(base);
-        self.tick_rounds(base);
-    }
-
-    /// Whether a peer holds up something for longer than we wait.
-    fn is_late(&self, peer: ReplicaId, base: &Base) -> bool {
-        let timing = base.config.timing;
-        let late = |job: &super::Job| {
-            job.stage == Stage::Running
-                && base.now.since(job.since) > timing.peer_timeout
-                && (job.sent.contains(peer) && !job.acked.contains(peer))
-        };
-        // Jobs are in the order of their asking; beyond those that are old enough there is none.
-        self.jobs.values().any(late) || self.rounds.is_late(peer, base)
-    }
-
-    fn ping(&mut self, base: &mut Base) {
-        if base.now < self.next_ping {
-            return;
-        }
-        self.next_ping = base.now.after(base.config.timing.ping);
-        self.pings += 1;
-        self.lease.asked(self.pings, base.now);
-        let message = Message::Ping { epoch: self.members.record().epoch, number: self.pings };
-        for peer in base.peers().iter() {
-            if self.peers[peer.index()].as_ref().is_some_and(Peer::receives_writes) {
-                base.send(peer, message.clone());
-            }
-        }
-    }
-
-    /// A peer is there, and may have granted a lease.
-    pub(crate) fn pong(&mut self, peer: ReplicaId, number: u64, granted: bool, base: &Base) {
-        if granted && self.peers[peer.index()].is_some() {
-            self.lease.granted(peer, number, base);
-            self.retry |= !self.stalled.is_empty();
-        }
-    }
-
-    /// A peer's client asks something.
-    pub(crate) fn forwarded(
-        &mut self,
-        peer: ReplicaId,
-        id: ForwardId,
-        answered_below: ForwardId,
-        sent_before: Option<Epoch>,
-        request: (Operation, Option<DataId>),
-        base: &mut Base,
-    ) {
-        let (operation, data) = request;
-        let Some(incarnation) = base.hello(peer).map(|hello| hello.incarnation) else {
-            return base.release(data);
-        };
-        let origin = Origin { replica: peer, incarnation, id, answered_below };
-        self.answered
-            .retain(|&(of, run, id), _| of != peer || run == incarnation.0 && id >= answered_below.0);
-        let source = Source::Forwarded { peer, incarnation, id };
-        if !self.serves() {
-            base.release(data);
-            return base.send(peer, Message::NotLeading { id });
-        }
-        if let (Operation::Write { .. }, Some(&result)) =
-            (operation, self.answered.get(&(peer, incarnation.0, id.0)))
-        {
-            base.release(data);
-            return base.send(peer, Message::Forwarded { id, result });
-        }
-        if self.is_under_way(source) {
-            return base.release(data);
-        }
-        let is_write = matches!(operation, Operation::Write { .. });
-        if let Some(epoch) = sent_before.filter(|&epoch| is_write && epoch < self.members.term()) {
-            return self.repeated(source, origin, epoch, request, base);
-        }
-        self.submit(source, Some(origin), operation, data, base);
-    }
-
-    /// A write that was sent to an earlier leader: whether its bytes are here decides, if we can know that.
-    pub(crate) fn repeated(
-        &mut self,
-        source: Source,
-        origin: Origin,
-        epoch: Epoch,
-        (operation, data): (Operation, Option<DataId>),
-        base: &mut Base,
-    ) {
-        let Operation::Write { range, change, durable } = operation else { unreachable!("a repeated write") };
-        match base.witness.saw(&origin, epoch) {
-            Some(false) => self.submit(source, Some(origin), operation, data, base),
-            Some(true) => {
-                self.clients += 1;
-                self.add_job(range, Kind::Confirm { source, durable, data, change, epoch }, base);
-            }
-            None => {
-                base.release(data);
-                self.reply(source, Err(Fault::Indeterminate), None, base);
-            }
-        }
-    }
-
-    fn is_under_way(&self, source: Source) -> bool {
-        self.jobs.values().any(|job| match job.kind {
-            Kind::Write { source: of, .. } => of == source && !job.answered,
-            Kind::Read { source: of } | Kind::Confirm { source: of, .. } => of == source,
-            _ => false,
-        }) || self.rounds.has(source)
     }
 }

@@ -8,6 +8,7 @@
 //! Its one rule: a region's range is held from before the read until the peer has it.
 
 use super::Primary;
+use super::checkpoint::Checkpoint;
 use super::job::{Kind, Stage};
 use super::peer::Phase;
 use crate::base::{Base, Purpose};
@@ -39,6 +40,7 @@ impl Primary {
             }
             self.settle(peer, base);
         }
+        self.advance_checkpoints(base);
     }
 
     fn resync_peer(&mut self, peer: ReplicaId, base: &mut Base) {
@@ -90,13 +92,12 @@ impl Primary {
         regions
     }
 
-    pub(super) fn start_resync(&mut self, seq: Seq, _to: ReplicaId, base: &mut Base) -> bool {
+    pub(super) fn start_resync(&mut self, seq: Seq, base: &mut Base) {
         let job = self.jobs.get_mut(&seq).expect("a job that starts is there");
         job.stage = Stage::Running;
         job.since = base.now;
         job.local_pending = true;
         base.read_local(Purpose::Job(seq), job.range, None);
-        true
     }
 
     /// The bytes are read: off they go.
@@ -115,7 +116,11 @@ impl Primary {
                 base.send_data(to, Message::Resync { epoch, seq, range }, Some(read));
             }
             Ok(other) => unreachable!("a read does not end with {other:?}"),
-            Err(fault) => self.own_disk_failed(None, fault, base),
+            Err(fault) => {
+                // It cannot get these bytes from us: the next leader sends them, or we try again over its next link.
+                self.drop_peer(to, DisconnectReason::Disk(fault), base);
+                self.own_disk_failed(None, fault, base);
+            }
         }
     }
 
@@ -131,7 +136,7 @@ impl Primary {
         if !known {
             return;
         }
-        let job = self.end_job(seq, base);
+        let job = self.end_job(seq);
         let Kind::Resync { data, .. } = job.kind else { unreachable!("a resync") };
         base.release(data);
         if let Err(fault) = result {
@@ -139,8 +144,11 @@ impl Primary {
         }
         let geometry = base.geometry();
         base.journal.lack_mut(peer).received(&geometry, job.range);
-        self.peers[peer.index()].as_mut().expect("it is known").resynced_bytes += job.range.bytes;
-        self.retry = true;
+        let state = self.peers[peer.index()].as_mut().expect("it is known");
+        state.resynced_bytes += job.range.bytes;
+        state.unflushed_bytes += job.range.bytes;
+        // Clients may wait for its last regions.
+        self.retry |= self.mending;
     }
 
     /// A peer that has everything makes it durable, and then joins.
@@ -148,11 +156,16 @@ impl Primary {
         let state = self.peers[peer.index()].as_ref().expect("it is there");
         let complete = base.journal.lack(peer).dirty().is_empty() && state.resyncs.is_empty();
         let early = base.sabotaged(Sabotage::JoinTooEarly);
-        if state.phase != Phase::Resyncing || !(complete || early) || !self.members.is_settled() {
+        // A flush of its own that is under way could not be told from the one that settles it.
+        let flushes = matches!(state.checkpoint, Checkpoint::Sent(..));
+        if state.phase != Phase::Resyncing || !(complete || early) || !self.members.is_settled() || flushes {
             return;
         }
         self.tell_lacking(peer, base);
-        self.peers[peer.index()].as_mut().expect("it is there").phase = Phase::Settling(None);
+        let state = self.peers[peer.index()].as_mut().expect("it is there");
+        state.checkpoint = Checkpoint::None;
+        state.phase = Phase::Settling(None);
+        self.retry = true;
     }
 
     /// Tells a peer that is about to join what absentees lack: it may lead one day.
@@ -178,6 +191,17 @@ impl Primary {
                 peer.settled = true;
             }
         }
+    }
+
+    /// Peers that have all but their last flush.
+    pub(super) fn settling(&self) -> ReplicaSet {
+        let mut set = ReplicaSet::EMPTY;
+        for (index, peer) in self.peers.iter().enumerate() {
+            if peer.as_ref().is_some_and(|peer| matches!(peer.phase, Phase::Settling(_))) {
+                set = set.with(ReplicaId(index as u8));
+            }
+        }
+        set
     }
 
     /// Peers that may join.

@@ -4,25 +4,21 @@
 //! local flush waits for those writes.
 //! Its one rule: a round is done when every replica that must hold writes has confirmed it (rule 2).
 
-use std::collections::BTreeSet;
-
 use super::peer::Phase;
 use super::{Primary, Source};
 use crate::base::{Base, Purpose};
 use crate::config::Sabotage;
 use crate::effect::DisconnectReason;
 use crate::fault::{DiskFault, Fault};
-use crate::id::{FlushId, ReplicaId, ReplicaSet, Seq, Time};
-use crate::journal::Mark;
+use crate::id::{FlushId, ReplicaId, ReplicaSet, Time};
 use crate::message::Message;
-use crate::region::ByteRange;
 
 #[derive(Debug)]
 struct Round {
     id: FlushId,
     sources: Vec<Source>,
     /// Local writes to wait for before the local flush. None: it runs, or is done.
-    before: Option<BTreeSet<Seq>>,
+    before: Option<usize>,
     sent: ReplicaSet,
     confirmed: ReplicaSet,
     since: Time,
@@ -38,18 +34,19 @@ pub(super) struct Rounds {
     next: Vec<Source>,
     /// A round is wanted although no client asked.
     wanted: bool,
+    /// The activity log was found full since the last round began.
+    lacks_space: bool,
     last: FlushId,
     /// Local writes under way.
-    writing: BTreeSet<Seq>,
+    writing: usize,
     /// Something was written since the last round began.
     written: bool,
 }
 
 impl Rounds {
     /// A client wants a flush.
-    pub(super) fn want(&mut self, source: Source, retry: &mut bool) {
+    pub(super) fn want(&mut self, source: Source) {
         self.next.push(source);
-        *retry = true;
     }
 
     pub(super) fn has(&self, source: Source) -> bool {
@@ -57,44 +54,57 @@ impl Rounds {
             || self.round.as_ref().is_some_and(|round| round.sources.contains(&source))
     }
 
-    /// Wants the mark of a range; asks for a round if there is no room for it.
-    pub(super) fn mark(&mut self, range: ByteRange, holders: ReplicaSet, base: &mut Base) -> bool {
-        match base.journal.mark(range, base.config.limits.active_extents, holders) {
-            Mark::Ready => true,
-            Mark::Wait(_) => false,
-            Mark::Full => {
-                self.wanted = true;
-                false
-            }
-        }
+    /// A number for a flush. They grow, in the order of their sending.
+    pub(super) fn next_id(&mut self) -> FlushId {
+        self.last.0 += 1;
+        self.last
     }
 
-    pub(super) fn local_started(&mut self, seq: Seq) {
-        self.writing.insert(seq);
+    /// Marks are to be made droppable.
+    pub(super) fn want_space(&mut self) {
+        self.wanted = true;
+        self.lacks_space = true;
+    }
+
+    pub(super) fn lacks_space(&self) -> bool {
+        self.lacks_space
+    }
+
+    /// A local write starts; the last flush that began before it.
+    #[inline]
+    pub(super) fn local_started(&mut self) -> FlushId {
+        self.writing += 1;
         self.written = true;
+        self.last
     }
 
-    pub(super) fn local_ended(&mut self, seq: Seq, base: &mut Base) {
-        self.writing.remove(&seq);
-        let Some(round) = &mut self.round else { return };
+    /// A local write has ended, that started after this flush had begun.
+    #[inline]
+    pub(super) fn local_ended(&mut self, started: FlushId, base: &mut Base) {
+        self.writing -= 1;
+        let Some(round) = self.round.as_mut().filter(|round| started < round.id) else { return };
         if let Some(before) = &mut round.before {
-            before.remove(&seq);
+            *before -= 1;
             round.start_local(base);
         }
     }
 
-    /// Whether a peer has owed its confirmation for too long.
-    pub(super) fn is_late(&self, peer: ReplicaId, base: &Base) -> bool {
-        self.round.as_ref().is_some_and(|round| {
-            round.sent.contains(peer)
-                && !round.confirmed.contains(peer)
-                && base.now.since(round.since) > base.config.timing.flush_timeout
-        })
+    /// Since when a peer owes its confirmation, if it does.
+    pub(super) fn owes(&self, peer: ReplicaId) -> Option<Time> {
+        let owes = |round: &&Round| round.sent.contains(peer) && !round.confirmed.contains(peer);
+        self.round.as_ref().filter(owes).map(|round| round.since)
     }
 
-    /// Nothing is asked for, and nothing runs.
+    /// What was sent to a peer over a link that is gone is not confirmed any more.
+    pub(super) fn forget_sent(&mut self, peer: ReplicaId) {
+        if let Some(round) = &mut self.round {
+            round.sent = round.sent.without(peer);
+        }
+    }
+
+    /// Nothing runs.
     pub(super) fn is_idle(&self) -> bool {
-        self.round.is_none() && self.next.is_empty()
+        self.round.is_none()
     }
 
     /// Everybody who waits.
@@ -111,7 +121,7 @@ impl Rounds {
 
 impl Round {
     fn start_local(&mut self, base: &mut Base) {
-        if self.before.as_ref().is_some_and(BTreeSet::is_empty) {
+        if self.before == Some(0) {
             self.before = None;
             base.flush_local(Purpose::LeaderFlush(self.id));
         }
@@ -124,14 +134,16 @@ impl Primary {
         let settles = self.peers.iter().flatten().any(|peer| peer.phase == Phase::Settling(None));
         let mends = self.mending && self.is_mended(base);
         let is_wanted = !self.rounds.next.is_empty() || self.rounds.wanted || settles || mends;
-        if self.members.in_force().is_none() || self.rounds.round.is_some() || !is_wanted {
+        // The last record of a term comes after its last round; who asks then asks the next leader.
+        let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
+        if !may_begin || self.rounds.round.is_some() || !is_wanted {
             return;
         }
-        self.rounds.last.0 += 1;
         self.rounds.wanted = false;
+        self.rounds.lacks_space = false;
         self.rounds.written = false;
-        let id = self.rounds.last;
-        let sent = self.holders(base);
+        let id = self.rounds.next_id();
+        let sent = self.members_linked().union(self.settling()).with(base.own());
         let epoch = self.members.record().epoch;
         for replica in sent.iter() {
             base.journal.lack_mut(replica).unconfirmed.begin_flush();
@@ -147,7 +159,7 @@ impl Primary {
         let mut round = Round {
             id,
             sources: std::mem::take(&mut self.rounds.next),
-            before: Some(self.rounds.writing.clone()),
+            before: Some(self.rounds.writing),
             sent,
             confirmed: ReplicaSet::EMPTY,
             since: base.now,
@@ -180,6 +192,7 @@ impl Primary {
         base: &mut Base,
     ) {
         match result {
+            Ok(()) if self.checkpointed(peer, flush, base) => {}
             Ok(()) => self.confirmed(peer, flush, base),
             Err(fault) => self.drop_peer(peer, DisconnectReason::Disk(fault), base),
         }
@@ -206,11 +219,8 @@ impl Primary {
             .filter(|&replica| members.contains(replica) || round.sent.contains(replica));
         let needed = needed.fold(ReplicaSet::EMPTY, ReplicaSet::with);
         let early = base.sabotaged(Sabotage::UnflushedIsDurable) && round.confirmed.contains(base.own());
-        if !early
-            && !round
-                .confirmed
-                .covers(needed.union(round.sent.minus(self.gone(base)).minus(self.failed_own(base))))
-        {
+        let awaited = needed.union(round.sent).minus(self.failed_own(base).minus(needed));
+        if !early && !round.confirmed.covers(awaited) {
             return;
         }
         let round = self.rounds.round.take().expect("it is there");
@@ -220,11 +230,10 @@ impl Primary {
             self.retry = true;
         }
         let epoch = self.members.record().epoch;
-        for peer in base.peers().iter() {
-            if self.peers[peer.index()].as_ref().is_some_and(super::Peer::receives_writes) {
-                base.send(peer, Message::Durable { epoch, flush: round.id, mended: round.mends });
-            }
+        for peer in round.sent.without(base.own()).iter() {
+            base.send(peer, Message::Durable { epoch, flush: round.id, mended: round.mends });
         }
+        self.release_checkpoints(round.id, base);
         self.settled_by(round.id);
         for source in round.sources {
             self.clients -= 1;
@@ -253,15 +262,14 @@ impl Primary {
     /// Flushes marks away once nobody has written for a while.
     pub(super) fn tick_rounds(&mut self, base: &mut Base) {
         let timing = base.config.timing;
-        if base.now.since(self.client_at) < timing.idle_flush || !self.rounds.is_idle() {
+        if base.now.since(self.client_at) < timing.idle_flush || !self.rounds.is_idle() || self.mending {
             return;
         }
         let own = base.own();
         if self.rounds.written || !base.journal.lack(own).unconfirmed.is_empty() {
             self.rounds.wanted = true;
-        } else if base.journal.activity.count() > 0 && !self.mending && self.jobs.is_empty() {
-            let holders = self.holders(base);
-            base.journal.drop_clean(holders);
+        } else if base.journal.activity.count() > 0 && self.jobs.is_empty() {
+            base.journal.drop_clean();
         }
     }
 }

@@ -9,7 +9,7 @@
 use super::job::{Kind, Stage};
 use super::{End, Primary, Returned, Source};
 use crate::base::Base;
-use crate::effect::Notice;
+use crate::effect::{DisconnectReason, Notice};
 use crate::event::Operation;
 use crate::fault::{DiskFault, Fault, Refusal};
 use crate::id::{CommandId, ReplicaSet, Seq};
@@ -61,21 +61,20 @@ impl Primary {
         let failed: Vec<Seq> =
             self.jobs.iter().filter(|(_, job)| job.own_fault.is_some()).map(|(&seq, _)| seq).collect();
         for seq in failed {
-            let job = self.end_job(seq, base);
+            let job = self.end_job(seq);
             let (Kind::Write { source, .. } | Kind::Read { source }) = job.kind else { continue };
             base.release(job.data());
             if !job.answered {
                 self.clients -= 1;
                 self.reply(source, Err(Fault::Disk(fault)), None, base);
             }
+            // Who is being brought up to date may have these bytes now, and we have not.
+            for peer in job.sent.without(base.own()).iter() {
+                self.drop_peer(peer, DisconnectReason::Disk(fault), base);
+            }
         }
         self.fail_round(fault, base);
         self.retry = true;
-    }
-
-    /// A client's read has failed here: another copy serves it.
-    pub(super) fn read_failed(&mut self, seq: Seq, fault: DiskFault, base: &mut Base) {
-        self.own_disk_failed(Some(seq), fault, base);
     }
 
     pub(super) fn advance_step_down(&mut self, base: &mut Base) {
@@ -106,6 +105,7 @@ impl Primary {
             self.rounds.want_internal();
             self.retry = true;
         } else if self.rounds.is_idle() && !self.mending {
+            base.journal.drop_clean();
             self.members.last = Some(super::members::Last::Nobody);
             self.retry = true;
         }

@@ -46,6 +46,9 @@ impl Primary {
         if self.verify.is_some() || !self.serves() {
             return base.answer(command, Err(Refusal::Busy));
         }
+        if self.members_linked().is_empty() {
+            return base.answer(command, Err(Refusal::NoSuccessor));
+        }
         self.verify = Some(Verify {
             command: Some(command),
             repair,
@@ -84,7 +87,7 @@ impl Primary {
         self.want_range(seq, base);
     }
 
-    pub(super) fn start_compare(&mut self, seq: Seq, base: &mut Base) -> bool {
+    pub(super) fn start_compare(&mut self, seq: Seq, base: &mut Base) {
         let members = self.members_linked();
         let job = self.jobs.get_mut(&seq).expect("a job that starts is there");
         job.stage = Stage::Running;
@@ -98,7 +101,11 @@ impl Primary {
         for peer in members.iter() {
             base.send(peer, Message::Checksum { epoch, seq, range });
         }
-        true
+    }
+
+    /// The comparison under way.
+    pub(super) fn compares(&self) -> Option<Seq> {
+        self.verify.as_ref()?.current.as_ref().map(|current| current.seq)
     }
 
     pub(super) fn own_checksum(&mut self, seq: Seq, result: Result<LocalResult, DiskFault>, base: &mut Base) {
@@ -108,7 +115,7 @@ impl Primary {
             Ok(LocalResult::Checksum(sum)) => current.own = Some(sum),
             Ok(other) => unreachable!("a checksum does not end with {other:?}"),
             Err(fault) => {
-                self.drop_comparison(base);
+                self.drop_comparison();
                 return self.own_disk_failed(None, fault, base);
             }
         }
@@ -149,11 +156,11 @@ impl Primary {
         }
     }
 
-    fn drop_comparison(&mut self, base: &mut Base) {
+    fn drop_comparison(&mut self) {
         if let Some(current) = self.verify.as_mut().and_then(|verify| verify.current.take())
             && self.jobs.contains_key(&current.seq)
         {
-            self.end_job(current.seq, base);
+            self.end_job(current.seq);
         }
     }
 
@@ -180,7 +187,7 @@ impl Primary {
                 base.journal.lack_mut(peer).add_dirty(&regions);
             }
         }
-        self.end_job(current.seq, base);
+        self.end_job(current.seq);
         self.advance_verify(base);
     }
 }

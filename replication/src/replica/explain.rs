@@ -20,6 +20,7 @@ impl Replica {
             leader: record.and_then(|record| record.leader),
             epoch: record.map_or(superblock.promised, |record| record.epoch),
             promised: superblock.promised,
+            era: superblock.era,
             in_sync: record.map_or(crate::id::ReplicaSet::EMPTY, |record| record.in_sync),
             history: own_history,
             peers: self.base.peers().iter().map(|peer| self.peer_status(peer)).collect(),
@@ -48,6 +49,12 @@ impl Replica {
     #[inline]
     pub fn volume(&self) -> Option<VolumeId> {
         self.base.journal.superblock().volume
+    }
+
+    /// Changes when acknowledged, unflushed writes may be lost; 0 while unknown.
+    #[inline]
+    pub fn era(&self) -> u64 {
+        self.base.journal.superblock().era
     }
 
     /// Cause and next step in words, for every state that is not `in sync`; empty if all is well.

@@ -41,7 +41,7 @@ impl Replica {
     }
 
     /// A link has gone: everybody whom it concerns is told.
-    fn unlinked(&mut self, peer: ReplicaId, session: Session) {
+    pub(super) fn unlinked(&mut self, peer: ReplicaId, session: Session) {
         match &mut self.role {
             Role::Primary(primary) => primary.lost(peer, &mut self.base),
             Role::Secondary(secondary) => secondary.lost(session, &mut self.base),

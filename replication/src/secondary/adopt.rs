@@ -23,6 +23,12 @@ pub(super) struct Adopting {
     version: Option<Version>,
 }
 
+impl Adopting {
+    pub(super) fn leader(&self) -> ReplicaId {
+        self.leader
+    }
+}
+
 impl Secondary {
     /// A leader says what the record is.
     pub(super) fn lead(&mut self, from: ReplicaId, session: Session, lead: Lead, base: &mut Base) {
@@ -138,16 +144,22 @@ fn write_down(lead: &Lead, base: &mut Base) -> Version {
     if is_member {
         base.journal.save_bitmaps();
     }
-    base.witness.is_member(record.epoch, is_member);
+    if is_member && record.leader.is_none() {
+        // Its last leader has flushed all members.
+        base.journal.drop_clean();
+    }
+    base.witness.is_member(record.epoch, is_member, lead.report);
     let counts = base.config.coordination == Coordination::External
         || base.config.on_peer_loss == OnPeerLoss::Continue && !lead.begins;
     let history = if is_member { lead.history.clone() } else { base.journal.history() };
     base.journal.edit(|superblock| {
         superblock.volume = Some(lead.volume);
+        superblock.era = lead.era;
         superblock.promised = superblock.promised.max(record.epoch);
         superblock.history = history;
         superblock.in_force = counts && is_member;
         superblock.record = Some(record);
+        superblock.joined = lead.joined.union(record.in_sync);
         superblock.mixed &= !is_member;
         superblock.full = if is_member { superblock.full.minus(record.in_sync) } else { superblock.full };
     })

@@ -3,6 +3,8 @@
 //! The leader never sends two changes of the same bytes at once, so what has arrived may run in any order.
 //! Its one rule: a flush runs when every change that arrived before it has ended.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Secondary;
 use crate::base::{Base, Purpose};
 use crate::config::{Limits, Sabotage};
@@ -10,31 +12,37 @@ use crate::event::{Change, LocalResult};
 use crate::fault::{DiskFault, Refusal};
 use crate::id::{DataId, Epoch, FlushId, ReplicaId, ReplicaSet, Seq, Session};
 use crate::journal::{Mark, Version};
-use crate::message::Message;
+use crate::message::{Message, Origin};
 use crate::region::ByteRange;
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    Write { seq: Seq, range: ByteRange, change: Change, data: Option<DataId>, durable: bool },
-    Resync { seq: Seq, range: ByteRange, data: Option<DataId> },
-    Flush { flush: FlushId },
-    Checksum { seq: Seq, range: ByteRange },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// For its mark, or for those before it.
-    Waits,
-    Runs,
-    /// Carried out: answered once the superblock says that its epoch counts.
-    Done,
+    Write {
+        seq: Seq,
+        range: ByteRange,
+        change: Change,
+        data: Option<DataId>,
+        durable: bool,
+        origin: Option<Origin>,
+    },
+    Resync {
+        seq: Seq,
+        range: ByteRange,
+        data: Option<DataId>,
+    },
+    Flush {
+        flush: FlushId,
+    },
+    Checksum {
+        seq: Seq,
+        range: ByteRange,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct Arrival {
     epoch: Epoch,
     work: Work,
-    stage: Stage,
     /// To be durable before it is answered.
     version: Version,
 }
@@ -49,6 +57,61 @@ impl Arrival {
 
     fn changes(&self) -> bool {
         matches!(self.work, Work::Write { .. } | Work::Resync { .. })
+    }
+}
+
+/// What a leader has asked for and is not answered, by the order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    all: BTreeMap<u64, Arrival>,
+    last: u64,
+    /// For their mark, for the superblock, or (flushes) for changes before them.
+    waiting: BTreeSet<u64>,
+    /// Carried out: answered once the superblock says that their epoch counts.
+    done: Vec<(u64, Result<LocalResult, DiskFault>)>,
+    /// Changes that have not ended.
+    changing: usize,
+    /// Flushes that wait, and for how many changes.
+    flushes: Vec<(u64, usize)>,
+}
+
+impl Arrivals {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn add(&mut self, arrival: Arrival) -> u64 {
+        self.last += 1;
+        if arrival.changes() {
+            self.changing += 1;
+        } else if matches!(arrival.work, Work::Flush { .. }) {
+            self.flushes.push((self.last, self.changing));
+        }
+        self.all.insert(self.last, arrival);
+        self.last
+    }
+
+    /// A change has ended, whatever became of it.
+    fn change_ended(&mut self, number: u64) {
+        self.changing -= 1;
+        for (flush, before) in &mut self.flushes {
+            *before -= usize::from(number < *flush);
+        }
+    }
+
+    /// Whether all changes before a flush have ended; then it runs.
+    fn may_flush(&mut self, number: u64) -> bool {
+        let before = self.flushes.len();
+        self.flushes.retain(|&(flush, before)| flush != number || before > 0);
+        self.flushes.len() < before
+    }
+
+    /// All of them, given up.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Arrival> {
+        let last = self.last;
+        let given_up = std::mem::take(self);
+        self.last = last;
+        given_up.all.into_values()
     }
 }
 
@@ -72,10 +135,7 @@ impl Secondary {
         }
         let work = match message {
             Message::Write { seq, range, change, durable, origin, .. } => {
-                if let Some(origin) = &origin {
-                    base.witness.note(origin);
-                }
-                Work::Write { seq, range, change, data, durable }
+                Work::Write { seq, range, change, data, durable, origin }
             }
             Message::Resync { seq, range, .. } => Work::Resync { seq, range, data },
             Message::Flush { flush, .. } => {
@@ -87,31 +147,10 @@ impl Secondary {
             Message::Checksum { seq, range, .. } => Work::Checksum { seq, range },
             other => return self.note(&other, base),
         };
-        self.next_arrival += 1;
-        let version = self.count_epoch(&work, base);
-        self.arrivals.insert(self.next_arrival, Arrival { epoch, work, stage: Stage::Waits, version });
-        self.try_start(self.next_arrival, base);
-    }
-
-    /// A change that is answered may be counted on: so the epoch counts, and the superblock must say so before.
-    fn count_epoch(&mut self, work: &Work, base: &mut Base) -> Version {
-        let is_member = is_member(base);
-        match work {
-            Work::Write { .. } | Work::Resync { .. } if is_member => {
-                if base.journal.superblock().in_force {
-                    0
-                } else {
-                    base.journal.edit(|superblock| superblock.in_force = true)
-                }
-            }
-            Work::Resync { .. } => {
-                if base.journal.superblock().mixed {
-                    0
-                } else {
-                    base.journal.edit(|superblock| superblock.mixed = true)
-                }
-            }
-            _ => 0,
+        let version = count_epoch(&work, base);
+        let number = self.arrivals.add(Arrival { epoch, work, version });
+        if !self.start(number, base) {
+            self.arrivals.waiting.insert(number);
         }
     }
 
@@ -129,6 +168,8 @@ impl Secondary {
                 for replica in base.config.all().iter() {
                     base.journal.lack_mut(replica).unconfirmed.end_flush();
                 }
+                self.quiet_since = base.now;
+                self.swept = false;
                 if *mended && is_member(base) {
                     base.journal.inherited.clear();
                 }
@@ -140,54 +181,56 @@ impl Secondary {
         }
     }
 
-    fn try_start(&mut self, arrival: u64, base: &mut Base) {
-        let entry = &self.arrivals[&arrival];
-        let purpose = Purpose::Arrival(arrival);
-        match entry.work {
-            Work::Write { range, change, data, durable, .. } => {
-                if !marked(range, base) {
-                    return;
+    /// Starts a work, unless something must come before.
+    fn start(&mut self, number: u64, base: &mut Base) -> bool {
+        let purpose = Purpose::Arrival(number);
+        let Arrival { ref work, version, .. } = self.arrivals.all[&number];
+        // Bytes of another time than the rest: the superblock says so before.
+        let may_change = is_member(base) || base.journal.is_durable(version);
+        match *work {
+            Work::Write { range, change, data, durable, origin, .. } => {
+                if !may_change || !marked(range, base) {
+                    return false;
+                }
+                self.quiet_since = base.now;
+                self.swept = false;
+                if let Some(origin) = &origin {
+                    base.witness.note(origin);
                 }
                 base.write_local(purpose, range, change, data, durable);
             }
             Work::Resync { range, data, .. } => {
-                if is_member(base) && !marked(range, base) || !base.journal.is_durable(entry.version) {
-                    return;
+                if !may_change || is_member(base) && !marked_for_mending(range, base) {
+                    return false;
                 }
                 if base.sabotaged(Sabotage::ResyncFromStale) {
-                    return self.finish(arrival, Ok(LocalResult::Done), base);
+                    self.finish(number, Ok(LocalResult::Done), base);
+                    return true;
                 }
                 base.write_local(purpose, range, Change::Data, data, false);
             }
             Work::Flush { .. } => {
-                if self
-                    .arrivals
-                    .range(..arrival)
-                    .any(|(_, before)| before.changes() && before.stage != Stage::Done)
-                {
-                    return;
+                if !self.arrivals.may_flush(number) {
+                    return false;
                 }
                 base.flush_local(purpose);
             }
             Work::Checksum { range, .. } => base.checksum_local(purpose, range),
         }
-        self.arrivals.get_mut(&arrival).expect("it is there").stage = Stage::Runs;
+        true
     }
 
     /// Starts and answers whatever can be.
     pub(super) fn advance_arrivals(&mut self, base: &mut Base) {
-        let waiting: Vec<(u64, Stage)> = self
-            .arrivals
-            .iter()
-            .filter(|(_, arrival)| arrival.stage != Stage::Runs)
-            .map(|(&number, arrival)| (number, arrival.stage))
-            .collect();
-        for (number, stage) in waiting {
-            match stage {
-                Stage::Waits => self.try_start(number, base),
-                Stage::Done => self.answer(number, Ok(LocalResult::Done), base),
-                Stage::Runs => {}
+        if !self.arrivals.waiting.is_empty() {
+            for number in std::mem::take(&mut self.arrivals.waiting) {
+                if !self.start(number, base) {
+                    self.arrivals.waiting.insert(number);
+                }
             }
+        }
+        for (number, result) in std::mem::take(&mut self.arrivals.done) {
+            self.answer(number, result, base);
         }
     }
 
@@ -202,19 +245,20 @@ impl Secondary {
     }
 
     fn finish(&mut self, number: u64, result: Result<LocalResult, DiskFault>, base: &mut Base) {
-        let Some(arrival) = self.arrivals.get_mut(&number) else { return };
-        arrival.stage = Stage::Done;
+        let Some(arrival) = self.arrivals.all.get(&number) else { return };
+        if arrival.changes() {
+            self.arrivals.change_ended(number);
+        }
         self.answer(number, result, base);
     }
 
     /// Answers a work that is done, once it may count.
     fn answer(&mut self, number: u64, result: Result<LocalResult, DiskFault>, base: &mut Base) {
         let Some(following) = self.following else { return };
-        let arrival = &self.arrivals[&number];
-        if result.is_ok() && !base.journal.is_durable(arrival.version) {
-            return;
+        if result.is_ok() && !base.journal.is_durable(self.arrivals.all[&number].version) {
+            return self.arrivals.done.push((number, result));
         }
-        let arrival = self.arrivals.remove(&number).expect("it is there");
+        let arrival = self.arrivals.all.remove(&number).expect("it is there");
         base.release(arrival.data());
         if let Err(fault) = result {
             base.disk_failed = Some(fault);
@@ -246,15 +290,45 @@ fn is_member(base: &Base) -> bool {
     base.journal.superblock().record.is_some_and(|record| record.in_sync.contains(base.own()))
 }
 
+/// A change that is answered may be counted on: so the epoch counts, and the superblock must say so before. A change
+/// of a copy that is no member's makes it a mixture of two times.
+fn count_epoch(work: &Work, base: &mut Base) -> Version {
+    if !matches!(work, Work::Write { .. } | Work::Resync { .. }) {
+        return 0;
+    }
+    let superblock = base.journal.superblock();
+    match is_member(base) {
+        true if !superblock.in_force => base.journal.edit(|superblock| superblock.in_force = true),
+        false if !superblock.mixed => base.journal.edit(|superblock| superblock.mixed = true),
+        true => 0,
+        false => base.journal.version(),
+    }
+}
+
 /// Whether the range is marked on disk (rule 8); if so, its change is noted.
 fn marked(range: ByteRange, base: &mut Base) -> bool {
+    if !base.sabotaged(Sabotage::DropActivityLog) && mark(range, base) != Mark::Ready {
+        return false;
+    }
     let members = members(base);
-    let is_marked = base.sabotaged(Sabotage::DropActivityLog)
-        || base.journal.mark(range, Limits::ACTIVE_EXTENTS_MAX, members) == Mark::Ready;
+    base.journal.note_change(range, members);
+    true
+}
+
+/// The same for the leader's bytes, which a member may have otherwise. If the log is full of marks that are needed,
+/// they go without: whoever wrote other bytes there has marked them, and keeps the mark until all are mended.
+fn marked_for_mending(range: ByteRange, base: &mut Base) -> bool {
+    let is_marked = base.sabotaged(Sabotage::DropActivityLog) || !matches!(mark(range, base), Mark::Wait(_));
     if is_marked {
+        let members = members(base);
         base.journal.note_change(range, members);
     }
     is_marked
+}
+
+fn mark(range: ByteRange, base: &mut Base) -> Mark {
+    let soft = base.config.limits.active_extents;
+    base.journal.mark(range, soft, Limits::ACTIVE_EXTENTS_MAX)
 }
 
 fn epoch_of(message: &Message) -> Option<Epoch> {

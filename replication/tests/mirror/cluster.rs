@@ -1,0 +1,508 @@
+//! A few replicas in one loop: disks with a volatile cache, links that keep order, a clock that stands still until told.
+//!
+//! Everything that is under way lies in a bag. By hand it is taken first come first served, by a seed in any order
+//! that the real world may choose. A block is 512 bytes and holds one number.
+//! Its one rule: what a machine has not asked for does not happen.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use replication::*;
+
+pub const BLOCK: u64 = 512;
+pub const REGION: u64 = 4 * BLOCK;
+pub const MS: u64 = 1_000_000;
+
+/// Local I/O under way.
+#[derive(Clone, Debug)]
+enum Work {
+    Read(ByteRange),
+    Write {
+        range: ByteRange,
+        values: Vec<u64>,
+        durable: bool,
+    },
+    /// The cache as it was when the flush was asked for.
+    Flush,
+    Checksum(ByteRange),
+    Metadata(MetadataRecord),
+}
+
+#[derive(Default)]
+pub struct Disk {
+    /// What reads return.
+    pub cache: Vec<u64>,
+    /// What survives a loss of power.
+    pub durable: Vec<u64>,
+    pub stored: Stored,
+    /// Writes fail with this.
+    pub fault: Option<DiskFault>,
+    /// Nothing that is asked for ends.
+    pub stuck: bool,
+}
+
+pub struct Node {
+    pub replica: Option<Replica>,
+    pub disk: Disk,
+    work: BTreeMap<OpId, Work>,
+    data: BTreeMap<DataId, Vec<u64>>,
+    wake: Option<Time>,
+    incarnation: u64,
+    next_data: u64,
+    next_request: u64,
+    pub answers: BTreeMap<CommandId, Result<(), Refusal>>,
+    pub completions: BTreeMap<RequestId, Result<Vec<u64>, Fault>>,
+    pub notices: Vec<Notice>,
+    frozen: bool,
+}
+
+type Parcel = (Session, Message, Option<Vec<u64>>);
+
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub now: u64,
+    /// By sender and receiver.
+    links: BTreeMap<(u8, u8), VecDeque<Parcel>>,
+    sessions: BTreeMap<(u8, u8), Session>,
+    /// Links that are down, either way.
+    pub cut: BTreeMap<(u8, u8), bool>,
+    next_session: u64,
+    next_command: u64,
+    pub configure: fn(&mut ReplicaConfig),
+    pub resynced_bytes: u64,
+    pub record: Option<Record>,
+    blocks: u64,
+}
+
+impl Cluster {
+    pub fn new(count: usize, blocks: u64, configure: fn(&mut ReplicaConfig)) -> Cluster {
+        let node = |_| Node {
+            replica: None,
+            disk: Disk {
+                cache: vec![0; blocks as usize],
+                durable: vec![0; blocks as usize],
+                ..Disk::default()
+            },
+            work: BTreeMap::new(),
+            data: BTreeMap::new(),
+            wake: None,
+            incarnation: 0,
+            next_data: 0,
+            next_request: 0,
+            answers: BTreeMap::new(),
+            completions: BTreeMap::new(),
+            notices: Vec::new(),
+            frozen: false,
+        };
+        let mut cluster = Cluster {
+            nodes: (0..count).map(node).collect(),
+            now: 0,
+            links: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            next_session: 0,
+            next_command: 0,
+            configure,
+            resynced_bytes: 0,
+            record: None,
+            blocks,
+        };
+        for node in 0..count {
+            cluster.start(node);
+        }
+        cluster
+    }
+
+    /// A cluster whose first replica leads, with all others in sync.
+    pub fn in_sync(count: usize, blocks: u64, configure: fn(&mut ReplicaConfig)) -> Cluster {
+        let mut cluster = Cluster::new(count, blocks, configure);
+        if cluster.record.is_none() && count > 0 {
+            cluster.advance(1000);
+        }
+        if !cluster.nodes[0].replica.as_ref().is_some_and(Replica::leads) {
+            let command = cluster.command(0, Command::Promote { force: false });
+            cluster.advance(5000);
+            assert_eq!(cluster.nodes[0].answers[&command], Ok(()));
+        }
+        let all = ReplicaSet::first(count);
+        assert_eq!(cluster.status(0).in_sync, all, "{:#?}", cluster.status(0));
+        cluster
+    }
+
+    pub fn start(&mut self, node: usize) {
+        let names = (0..self.nodes.len()).map(|node| format!("n{node}")).collect();
+        let own = ReplicaId(node as u8);
+        let mut config = ReplicaConfig::new(own, names, NodeId([node as u8; 16]), self.blocks * BLOCK);
+        config.geometry.region_bytes = REGION;
+        config.limits.resync_bytes = 2 * REGION;
+        config.limits.active_extents = 4;
+        let state = &mut self.nodes[node];
+        state.incarnation += 1;
+        config.incarnation = Incarnation(state.incarnation * 100 + node as u64);
+        config.blank = state.incarnation == 1;
+        (self.configure)(&mut config);
+        let clock = self.now + node as u64 * 1_000_000_007;
+        let replica =
+            Replica::open(config, state.disk.stored.clone(), Time(clock)).expect("it was stored by us");
+        state.replica = Some(replica);
+        state.wake = None;
+        self.event(node, Event::Tick);
+        if let Some(record) = self.record {
+            self.event(node, Event::RecordChanged(record));
+        }
+        for peer in 0..self.nodes.len() {
+            self.connect(node, peer);
+        }
+    }
+
+    /// Links two nodes, if both run and nothing is in the way.
+    pub fn connect(&mut self, a: usize, b: usize) {
+        let key = (a.min(b) as u8, a.max(b) as u8);
+        let both_run = self.nodes[a].replica.is_some() && self.nodes[b].replica.is_some();
+        let is_cut = self.cut.get(&key).copied().unwrap_or(false);
+        if a == b || !both_run || is_cut || self.sessions.contains_key(&key) {
+            return;
+        }
+        self.next_session += 1;
+        let session = Session(self.next_session);
+        self.sessions.insert(key, session);
+        self.log(format!("link {key:?} up, {session:?}"));
+        self.event(a, Event::PeerUp { peer: ReplicaId(b as u8), session });
+        self.event(b, Event::PeerUp { peer: ReplicaId(a as u8), session });
+    }
+
+    pub fn connect_all(&mut self) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.connect(a, b);
+            }
+        }
+    }
+
+    /// Ends a link; both ends learn of it.
+    pub fn disconnect(&mut self, a: usize, b: usize) {
+        let key = (a.min(b) as u8, a.max(b) as u8);
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.log(format!("link {key:?} down, {session:?}"));
+        self.links.remove(&(a as u8, b as u8));
+        self.links.remove(&(b as u8, a as u8));
+        self.event(a, Event::PeerLost { peer: ReplicaId(b as u8), session });
+        self.event(b, Event::PeerLost { peer: ReplicaId(a as u8), session });
+    }
+
+    pub fn set_cut(&mut self, a: usize, b: usize, is_cut: bool) {
+        self.cut.insert((a.min(b) as u8, a.max(b) as u8), is_cut);
+        if is_cut {
+            self.disconnect(a, b);
+        } else {
+            self.connect(a, b);
+        }
+    }
+
+    /// Ends a node's process. What its disk was asked for happens or not, as `lands` says of each.
+    pub fn kill(&mut self, node: usize, mut lands: impl FnMut() -> bool) {
+        if self.nodes[node].replica.take().is_none() {
+            return;
+        }
+        self.log(format!("node {node} killed"));
+        for peer in 0..self.nodes.len() {
+            self.disconnect(node, peer);
+        }
+        let state = &mut self.nodes[node];
+        state.data.clear();
+        state.wake = None;
+        state.frozen = false;
+        for (_, work) in std::mem::take(&mut state.work) {
+            match work {
+                Work::Write { range, values, .. } => {
+                    for (index, value) in values.into_iter().enumerate() {
+                        if lands() {
+                            state.disk.cache[(range.start / BLOCK) as usize + index] = value;
+                        }
+                    }
+                }
+                Work::Metadata(record) if lands() => state.disk.stored.apply(&record),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a node's power: what it had not flushed survives or not, as `lands` says of each block.
+    pub fn power_off(&mut self, node: usize, mut lands: impl FnMut() -> bool) {
+        self.kill(node, &mut lands);
+        let disk = &mut self.nodes[node].disk;
+        for (cached, durable) in disk.cache.iter_mut().zip(&mut disk.durable) {
+            if cached != durable && lands() {
+                *durable = *cached;
+            }
+            *cached = *durable;
+        }
+    }
+
+    pub fn freeze(&mut self, node: usize, frozen: bool) {
+        self.nodes[node].frozen = frozen;
+    }
+
+    pub fn command(&mut self, node: usize, what: Command) -> CommandId {
+        self.next_command += 1;
+        let command = CommandId(self.next_command);
+        self.event(node, Event::Command { command, what });
+        command
+    }
+
+    pub fn submit(&mut self, node: usize, operation: Operation, values: Option<Vec<u64>>) -> RequestId {
+        let state = &mut self.nodes[node];
+        state.next_request += 1;
+        let request = RequestId(state.next_request);
+        let data = values.map(|values| state.hold(values));
+        self.event(node, Event::Submit { request, operation, data });
+        request
+    }
+
+    pub fn write(&mut self, node: usize, block: u64, values: &[u64]) -> RequestId {
+        let range = ByteRange::new(block * BLOCK, values.len() as u64 * BLOCK);
+        let operation = Operation::Write { range, change: Change::Data, durable: false };
+        self.submit(node, operation, Some(values.to_vec()))
+    }
+
+    pub fn read(&mut self, node: usize, block: u64, blocks: u64) -> RequestId {
+        self.submit(node, Operation::Read { range: ByteRange::new(block * BLOCK, blocks * BLOCK) }, None)
+    }
+
+    pub fn status(&self, node: usize) -> Status {
+        self.nodes[node].replica.as_ref().expect("it runs").status()
+    }
+
+    pub fn result(&self, node: usize, request: RequestId) -> Option<Result<Vec<u64>, Fault>> {
+        self.nodes[node].completions.get(&request).cloned()
+    }
+
+    #[expect(clippy::disallowed_macros, reason = "a test, and only when it is asked for")]
+    fn log(&mut self, line: String) {
+        if std::env::var_os("MIRROR_TRACE").is_some() {
+            eprintln!("{:>9.3} {line}", self.now as f64 / MS as f64);
+        }
+    }
+
+    /// Gives an event to a node, and does what it asks.
+    fn event(&mut self, node: usize, event: Event) {
+        let now = Time(self.now + node as u64 * 1_000_000_007);
+        self.log(format!("n{node} ◀ {event:?}"));
+        let mut effects = Vec::new();
+        let Some(replica) = &mut self.nodes[node].replica else { return };
+        replica.step(event, now, &mut effects);
+        let mut follow_up = Vec::new();
+        for effect in effects {
+            self.log(format!("n{node}   ▶ {effect:?}"));
+            self.carry_out(node, effect, &mut follow_up);
+        }
+        for (node, event) in follow_up {
+            self.event(node, event);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect, follow_up: &mut Vec<(usize, Event)>) {
+        let state = &mut self.nodes[node];
+        match effect {
+            Effect::ReadLocal { op, range, .. } => drop(state.work.insert(op, Work::Read(range))),
+            Effect::WriteLocal { op, range, change, data, durable } => {
+                let values = match change {
+                    Change::Data => state.data[&data.expect("data has a payload")].clone(),
+                    Change::Zero { .. } => vec![0; (range.bytes / BLOCK) as usize],
+                };
+                assert_eq!(values.len() as u64 * BLOCK, range.bytes);
+                let overlaps = state.work.values().any(|work| match work {
+                    Work::Write { range: other, .. } => other.overlaps(range),
+                    _ => false,
+                });
+                assert!(
+                    !overlaps || cfg!(feature = "sabotage"),
+                    "two local writes to the same bytes at once"
+                );
+                state.work.insert(op, Work::Write { range, values, durable });
+            }
+            Effect::FlushLocal { op } => drop(state.work.insert(op, Work::Flush)),
+            Effect::ChecksumLocal { op, range } => drop(state.work.insert(op, Work::Checksum(range))),
+            Effect::WriteMetadata { op, record } => drop(state.work.insert(op, Work::Metadata(record))),
+            Effect::Send { to, session, message, data } => {
+                let key = (node as u8, to.0);
+                if self.sessions.get(&(key.0.min(key.1), key.0.max(key.1))) != Some(&session) {
+                    return;
+                }
+                let values = data.map(|data| self.nodes[node].data[&data].clone());
+                if let Message::Resync { range, .. } = &message {
+                    self.resynced_bytes += range.bytes;
+                }
+                self.links.entry(key).or_default().push_back((session, message, values));
+            }
+            Effect::Release { data } => drop(state.data.remove(&data).expect("released once")),
+            Effect::Complete { request, result } => {
+                let result = result
+                    .map(|data| data.map_or(Vec::new(), |data| state.data.remove(&data).expect("held")));
+                assert!(state.completions.insert(request, result).is_none(), "completed once");
+            }
+            Effect::Propose { expected, record } => {
+                let latest = self.record.map_or(Epoch(0), |record| record.epoch);
+                let decision = if latest == expected {
+                    self.record = Some(record);
+                    Decision::Accepted
+                } else {
+                    Decision::Superseded(self.record.expect("somebody was first"))
+                };
+                follow_up.push((node, Event::Decided { epoch: record.epoch, decision }));
+            }
+            Effect::Disconnect { peer, session, .. } => {
+                let key = (peer.0.min(node as u8), peer.0.max(node as u8));
+                if self.sessions.get(&key) == Some(&session) {
+                    self.sessions.remove(&key);
+                    self.links.remove(&(node as u8, peer.0));
+                    self.links.remove(&(peer.0, node as u8));
+                    let own = ReplicaId(node as u8);
+                    follow_up.push((peer.index(), Event::PeerLost { peer: own, session }));
+                }
+            }
+            Effect::WakeAt(at) => state.wake = Some(at),
+            Effect::Notice(notice) => state.notices.push(notice),
+            Effect::Answer { command, result } => {
+                assert!(state.answers.insert(command, result).is_none(), "answered once");
+            }
+        }
+    }
+
+    /// What may happen next, in a fixed order.
+    fn choices(&self) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !node.frozen && !node.disk.stuck {
+                choices.extend(node.work.keys().map(|&op| Choice::Work(index, op)));
+            }
+        }
+        for (&(from, to), parcels) in &self.links {
+            if !parcels.is_empty() && !self.nodes[usize::from(to)].frozen {
+                choices.push(Choice::Deliver(from, to));
+            }
+        }
+        choices
+    }
+
+    /// Lets one thing happen: the first, or the one that the number picks. Whether there was any.
+    pub fn happen(&mut self, pick: Option<u64>) -> bool {
+        let choices = self.choices();
+        if choices.is_empty() {
+            return false;
+        }
+        match choices[pick.map_or(0, |pick| (pick % choices.len() as u64) as usize)] {
+            Choice::Work(node, op) => self.work(node, op),
+            Choice::Deliver(from, to) => self.deliver(from, to),
+        }
+        true
+    }
+
+    fn deliver(&mut self, from: u8, to: u8) {
+        let queue = self.links.get_mut(&(from, to)).expect("there is one");
+        let (session, message, values) = queue.pop_front().expect("there is one");
+        let data = values.map(|values| self.nodes[usize::from(to)].hold(values));
+        self.event(usize::from(to), Event::Received { peer: ReplicaId(from), session, message, data });
+    }
+
+    fn work(&mut self, node: usize, op: OpId) {
+        let state = &mut self.nodes[node];
+        let work = state.work.remove(&op).expect("it was chosen");
+        let fault = state.disk.fault;
+        let blocks = |range: ByteRange| (range.start / BLOCK) as usize..(range.end() / BLOCK) as usize;
+        let event = match work {
+            Work::Metadata(record) => {
+                state.disk.stored.apply(&record);
+                Event::MetadataDone { op, result: Ok(()) }
+            }
+            Work::Write { .. } | Work::Flush if fault.is_some() => {
+                Event::LocalDone { op, result: Err(fault.expect("it is some")) }
+            }
+            Work::Write { range, values, durable } => {
+                state.disk.cache[blocks(range)].copy_from_slice(&values);
+                if durable {
+                    state.disk.durable[blocks(range)].copy_from_slice(&values);
+                }
+                Event::LocalDone { op, result: Ok(LocalResult::Done) }
+            }
+            Work::Flush => {
+                state.disk.durable.clone_from(&state.disk.cache);
+                Event::LocalDone { op, result: Ok(LocalResult::Done) }
+            }
+            Work::Read(range) => {
+                let values = state.disk.cache[blocks(range)].to_vec();
+                let data = state.hold(values);
+                Event::LocalDone { op, result: Ok(LocalResult::Data(data)) }
+            }
+            Work::Checksum(range) => {
+                let sum = state.disk.cache[blocks(range)]
+                    .iter()
+                    .fold(7u64, |sum, value| sum.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(*value));
+                Event::LocalDone { op, result: Ok(LocalResult::Checksum(sum)) }
+            }
+        };
+        self.event(node, event);
+    }
+
+    /// Everything under way happens, until nothing is.
+    pub fn quiesce(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.happen(None) {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Lets time pass, with everything that is due in it.
+    pub fn advance(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds * MS;
+        self.quiesce();
+        while self.now < end {
+            let next = self.next_wake().unwrap_or(end).min(end).max(self.now + 1);
+            self.now = next;
+            self.ticks();
+            self.connect_all();
+            self.quiesce();
+        }
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        let wakes = self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen);
+        wakes.filter_map(|(index, node)| Some(node.wake?.0 - index as u64 * 1_000_000_007)).min()
+    }
+
+    /// Ticks for those whose time has come.
+    pub fn ticks(&mut self) {
+        for node in 0..self.nodes.len() {
+            let clock = Time(self.now + node as u64 * 1_000_000_007);
+            let state = &mut self.nodes[node];
+            if !state.frozen && state.wake.is_some_and(|wake| wake <= clock) {
+                state.wake = None;
+                self.event(node, Event::Tick);
+            }
+        }
+    }
+
+    /// Whether no payload is held any more.
+    pub fn holds_nothing(&self) -> bool {
+        self.nodes.iter().all(|node| node.data.is_empty())
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.choices().is_empty()
+    }
+}
+
+impl Node {
+    fn hold(&mut self, values: Vec<u64>) -> DataId {
+        self.next_data += 1;
+        self.data.insert(DataId(self.next_data), values);
+        DataId(self.next_data)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Work(usize, OpId),
+    Deliver(u8, u8),
+}

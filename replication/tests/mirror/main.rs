@@ -1,0 +1,6 @@
+//! The mirror's rules, one behaviour a test, on a few machines in one loop.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod seeds;
+mod writes;
