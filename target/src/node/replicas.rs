@@ -17,7 +17,7 @@ use crate::config::mirror::{MirrorConfig, MirrorDeclaration};
 use crate::config::survey::Surveyed;
 use crate::fault::{Fault, Kind};
 use crate::mirror::{OpenMetadata, open_metadata};
-use crate::settings::{Backing, LinkSettings, MirrorSettings, Protocol, VolumeSettings};
+use crate::settings::{Backing, Era, LinkSettings, MirrorSettings, Protocol, VolumeSettings};
 use crate::state::{ReplicaFiles, State};
 
 /// How often replicas are looked at that have yet to make good what an earlier boot may have lost.
@@ -73,6 +73,7 @@ impl OwnNode {
             metadata: files.metadata(),
             blank: is_blank(backing),
             cache_kept: *backing != Backing::Memory && files.is_of_this_boot(),
+            era: Era::default(),
         })
     }
 
