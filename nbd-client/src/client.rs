@@ -21,6 +21,10 @@ mod table;
 mod tls;
 mod violation;
 
+/// For the fuzzer only.
+#[cfg(feature = "fuzzing")]
+pub use replies::fuzz::replies as fuzz_replies;
+
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -105,10 +109,18 @@ pub struct KernelSocket {
 /// # Ok(())
 /// # }
 /// ```
-/// A lost connection is made again (`ConnectOptions::reconnect_for`), with any of the URI's servers that serves the
-/// same export, and what was not answered is sent again. A write of which only the reply was lost is so done twice.
-/// The protocol lets nobody know whether a server still works on what came over the old connection: as with every
-/// NBD client, a server that executes it late, after newer writes to the same blocks, undoes those.
+/// # After a lost connection
+/// It is made again (`ConnectOptions::reconnect_for`), with any of the URI's servers that serves the same export, and
+/// what was not answered is sent again; a write of which only the reply was lost is so done twice. What holds:
+/// - A request succeeds only when a server has answered it, and a flush only if no write that was acknowledged before
+///   it can have been lost (else [`Kind::Unflushed`]).
+/// - What is asked after an answer is sent after it, and what the old connection had not delivered is thrown away
+///   before anything is sent again: it does not arrive later.
+/// - What the server *had received* over the old connection it may still execute, and NBD has no word to forbid it.
+///   If it does so late, after newer writes to the same blocks, it undoes those. A server whose process has ended
+///   cannot, nor can one that finishes or drops what it has before it closes the connection. What is left is a server
+///   that hangs for longer than `stall_timeout`, or than the network was gone, and then works on. Whoever cannot bear
+///   that sets `reconnect_for` to zero: then a lost connection is an error ([`Kind::Lost`]).
 #[derive(Clone)]
 pub struct Client {
     handle: Rc<Handle>,

@@ -179,6 +179,16 @@ impl Stream {
         self.shutdown_as(Shutdown::Both);
     }
 
+    /// The same, and what the server's machine has not confirmed is thrown away when the stream is dropped: else the
+    /// kernel would go on trying to deliver it, and it might arrive after what was sent again elsewhere.
+    pub(crate) fn abort(&self) {
+        if let Some(plain) = &self.plain {
+            // A socket that has none of this has nothing on the way.
+            let _ = plain.set_linger(Some(Duration::ZERO));
+        }
+        self.shutdown();
+    }
+
     /// No more will be sent.
     pub(crate) fn shutdown_send(&self) {
         self.shutdown_as(Shutdown::Write);
@@ -224,4 +234,43 @@ fn prepare(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(IDLE))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// How many bytes were on their way when this end was closed by `close`, and how many of them arrive.
+    fn sent_and_arrived(close: fn(&Stream)) -> (usize, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = listener.local_addr().expect("it is bound");
+        let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
+        let sent = block_on(async move {
+            let stream = Stream::connect(&address).await.expect("it listens");
+            let plain = stream.plain.as_ref().expect("nobody took it");
+            plain.set_nonblocking(true).expect("it is a socket");
+            let (part, mut sent) = (vec![7; 1 << 20], 0);
+            while let Ok(count) = plain.send(&part) {
+                sent += count;
+            }
+            close(&stream);
+            sent
+        });
+        let (mut peer, _) = listener.accept().expect("it has connected");
+        let mut arrived = Vec::new();
+        // A reset ends it as well as an end does.
+        let _ = peer.read_to_end(&mut arrived);
+        (sent, arrived.len())
+    }
+
+    #[test]
+    fn what_was_not_delivered_when_a_stream_is_aborted_never_arrives() {
+        let (sent, arrived) = sent_and_arrived(Stream::shutdown);
+        assert_eq!(sent, arrived, "a stream that is only shut down delivers all");
+        let (sent, arrived) = sent_and_arrived(Stream::abort);
+        assert!(arrived < sent, "{arrived} of {sent} bytes arrived");
+    }
 }

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
 
+use super::sockets;
 use super::state::{Connection, now_seconds};
 use crate::client::KernelSocket;
 use crate::error::{Error, Kind};
@@ -73,7 +74,9 @@ impl Slot {
 
     /// The connection has ended.
     pub(super) fn end(&mut self) {
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            sockets::stop_delivering(&socket);
+        }
         self.connection.live = false;
         self.connection.since = now_seconds();
     }

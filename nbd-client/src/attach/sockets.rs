@@ -5,10 +5,19 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
 
 use super::state::Connection;
+
+/// Makes the kernel throw away what the server's machine has not confirmed, instead of trying to deliver it for as
+/// long as the driver keeps the socket: the driver sends it again over another one, after which it must not arrive.
+pub(super) fn stop_delivering(socket: &impl AsFd) {
+    // a unix socket has nothing on the way
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(Duration::from_millis(1)));
+}
 
 /// States of the kernel's table.
 const ESTABLISHED: &str = "01";

@@ -103,6 +103,11 @@ impl Channel {
         self.stream.shutdown();
     }
 
+    /// The same, and what is still on its way to the server shall not arrive.
+    pub(super) fn abort(&self) {
+        self.stream.abort();
+    }
+
     /// The plain socket; `None` under TLS.
     pub(super) fn into_stream(self) -> Option<Stream> {
         self.tls.is_none().then_some(self.stream)

@@ -72,8 +72,9 @@ pub(super) enum End {
 impl Live {
     /// Ends the connection; the first reason counts.
     pub(super) fn end(&self, reason: End) {
+        let is_lost = !matches!(reason, End::Parted);
         self.end.borrow_mut().get_or_insert(reason);
-        self.channel.shutdown();
+        if is_lost { self.channel.abort() } else { self.channel.shutdown() }
     }
 
     fn has_ended(&self) -> bool {
