@@ -29,6 +29,9 @@ mod export;
 pub mod runtime;
 mod uri;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use client::fuzz_replies;
 pub use client::{Client, ConnectOptions, KernelSocket, Zero, describe, dial_kernel_socket, list};
 pub use error::{Error, Kind};
 pub use export::{BlockSizes, Export, ExportSummary, Extent};

@@ -1,32 +1,19 @@
 //! Replies, lawful and damaged, cut anywhere: never a panic, and alike however they are cut.
 
+use std::fs;
+use std::path::Path;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use wire::nbd::transmission::{
-    CommandFlags, Extent, put_block_status, put_done, put_error, put_none, put_offset_data, put_offset_hole,
+    Extent, put_block_status, put_done, put_error, put_none, put_offset_data, put_offset_hole,
     put_simple_reply,
 };
 
+use super::fuzz::{LENGTH, STYLES, fed, replies, table};
 use super::*;
-use crate::client::request::{Ask, Place};
-
-const STYLES: [ReplyStyle; 3] = [ReplyStyle::Simple, ReplyStyle::Structured, ReplyStyle::Extended];
-const LENGTH: u64 = 1000;
-
-/// A table with one request of each kind in flight, and their cookies.
-fn table() -> (Table, Vec<Cookie>) {
-    let mut table = Table::default();
-    let commands = [Command::Read, Command::Write, Command::BlockStatus, Command::Flush, Command::Read];
-    let cookies = commands.map(|command| {
-        let carries_data = matches!(command, Command::Read | Command::Write);
-        let buffer = if carries_data { vec![0xee; LENGTH as usize] } else { Vec::new() };
-        let ask = Ask { command, flags: CommandFlags::NONE, offset: 5000, length: LENGTH };
-        let key = table.insert(ask, buffer);
-        table.begin(key, 0).expect("it is to be sent").1
-    });
-    (table, cookies.to_vec())
-}
+use crate::client::request::Place;
 
 /// A reply or chunk to some request, which may or may not be in its place.
 fn any_reply() -> impl Strategy<Value = (usize, u8, u64, u64, bool)> {
@@ -57,27 +44,6 @@ fn put(
         (_, 3) => put_block_status(out, style, done, cookie, 5000, 1, &[Extent { length, flags: 3 }]),
         _ => put_done(out, style, cookie, 5000, Ok(())),
     }
-}
-
-/// How it ended, and what became of each request.
-fn fed(style: ReplyStyle, bytes: &[u8], cut: usize) -> (Result<(), Violation>, Vec<String>) {
-    let (mut table, cookies) = table();
-    let mut replies = Replies::new(0, style, Some(1));
-    let (mut inbox, mut rest, mut end) = (Vec::new(), bytes, Ok(()));
-    while !rest.is_empty() && end.is_ok() {
-        let (piece, after) = rest.split_at(cut.min(rest.len()));
-        inbox.extend_from_slice(piece);
-        rest = after;
-        match replies.advance(&inbox, &mut table) {
-            Ok(taken) => drop(inbox.drain(..taken)),
-            Err(violation) => end = Err(violation),
-        }
-    }
-    let fates = (0..cookies.len()).map(|key| {
-        let slot = table.slot(key);
-        format!("{:?} {:?} {:?}", slot.place, slot.outcome, slot.buffer)
-    });
-    (end, fates.collect())
 }
 
 proptest! {
@@ -121,4 +87,14 @@ fn no_read_succeeds_with_bytes_missing() {
     let mut last = Vec::new();
     put_none(&mut last, ReplyStyle::Structured, true, cookies[0], 5000);
     assert_eq!(replies.advance(&last, &mut table), Err(Violation::DataMissing));
+}
+
+#[test]
+fn the_fuzzers_corpus_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/replies");
+    let files = fs::read_dir(&folder).expect("the corpus is there");
+    let inputs: Vec<_> =
+        files.map(|file| fs::read(file.expect("readable").path()).expect("readable")).collect();
+    assert!(!inputs.is_empty());
+    inputs.iter().for_each(|input| replies(input));
 }
