@@ -95,7 +95,7 @@ fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
     let target = Launch::new(&scratch).two_cores().volume("disk=memory,size=128M").start()?;
     let other_scratch = Scratch::new()?;
     let other = Launch::new(&other_scratch).volume("disk=memory,size=64M").start()?;
-    let mut proxies = [Proxy::start(target.address())?, Proxy::start(target.address())?];
+    let proxies = [Proxy::start(target.address())?, Proxy::start(target.address())?];
     let [a, b] = proxies.each_ref().map(|proxy| proxy.address().port().to_string());
     let calls = Calls::new(
         &scratch,
@@ -106,7 +106,7 @@ fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
     let Some(guest) = Guest::new(&options, "failover.sh") else { return Ok(()) };
     let said = calls.run(guest, ["10.0.2.2", &a, &b, "disk"], |call| {
         let (what, which) = call.split_once('_').context("a call names a proxy")?;
-        let proxy = &mut proxies[usize::from(which == "b")];
+        let proxy = &proxies[usize::from(which == "b")];
         match what {
             "cut" => proxy.cut(),
             "freeze" => proxy.freeze(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nbd_client::{Client, ConnectOptions, Kind, Uri, Zero, runtime};
+use tests::proxy::{Allowance, Proxy};
 use tests::scratch::{Random, random};
 use tests::skip::{lacks, skip};
 use tests::{Launch, MIB, Scratch};
 
-use crate::proxy::{Allowance, Proxy};
 use crate::servers::Server;
 
 /// Less than this is gone before the negotiation is done.
@@ -42,7 +42,7 @@ fn cut_connections_to_qemu_nbd_cost_nothing_but_time() -> Result<()> {
 
 /// Every connection holds for a MiB at most, so that cuts fall everywhere.
 fn survives_cuts(server: &Server, connections: usize) -> Result<()> {
-    let proxy = Proxy::start(server.address(), |number| {
+    let proxy = Proxy::limited(server.address(), |number| {
         let mut dice = Random(number);
         let (up, down) = (dice.below(MIB), dice.below(MIB));
         if number < 60 {
@@ -100,18 +100,18 @@ fn a_flush_fails_where_connections_share_no_cache() -> Result<()> {
     }
     // nbdkit's `multi-conn` filter takes the promise away.
     let server = Server::nbdkit_without_multi_conn()?;
-    let proxy = Proxy::start(server.address(), |_| Allowance::ENDLESS)?;
+    let proxy = Proxy::start(server.address())?;
     let uri: Uri = proxy.uri("disk").parse()?;
     runtime::block_on(async {
         let client = Client::connect(&uri, &ConnectOptions::default()).await?;
         ensure!(!client.export().can_multi_conn());
         client.write(0, vec![1; 4096], false).await.0?;
-        proxy.cut();
+        proxy.sever();
         let error = client.flush().await.expect_err("the write may be lost");
         assert_eq!(error.kind(), Kind::Unflushed);
         client.write(0, vec![1; 4096], false).await.0?;
         client.flush().await?;
-        proxy.cut();
+        proxy.sever();
         client.flush().await?;
         Ok(client.disconnect().await?)
     })
@@ -163,14 +163,14 @@ fn a_server_that_serves_another_volume_now_is_refused() -> Result<()> {
     for (volume, word) in [("disk=memory,size=64M", "another volume"), ("disk=memory,size=32M", "32")] {
         let (scratch, other) = (Scratch::new()?, Scratch::new()?);
         let target = Launch::new(&scratch).volume("disk=memory,size=64M").start()?;
-        let proxy = Proxy::start(target.address(), |_| Allowance::ENDLESS)?;
+        let proxy = Proxy::start(target.address())?;
         let impostor = Launch::new(&other).volume(volume).start()?;
         let uri: Uri = proxy.uri("disk").parse()?;
         runtime::block_on(async {
             let client = Client::connect(&uri, &ConnectOptions::default()).await?;
             client.read(0, vec![0; 512]).await.0?;
-            proxy.turn_to(impostor.address());
-            proxy.cut();
+            proxy.point_at(impostor.address());
+            proxy.sever();
             let error = client.read(0, vec![0; 512]).await.0.expect_err("it is another export");
             assert_eq!(error.kind(), Kind::Changed, "{error}");
             ensure!(error.to_string().contains(word), "{error}");
@@ -185,18 +185,17 @@ fn a_server_that_serves_another_volume_now_is_refused() -> Result<()> {
 #[test]
 fn what_cannot_be_reached_again_is_given_up_in_time_and_comes_back_later() -> Result<()> {
     let server = Server::ringsan()?;
-    let proxy = Proxy::start(server.address(), |_| Allowance::ENDLESS)?;
+    let proxy = Proxy::start(server.address())?;
     let uri: Uri = proxy.uri("disk").parse()?;
     runtime::block_on(async {
         let options =
             ConnectOptions { reconnect_for: Duration::from_millis(300), ..ConnectOptions::default() };
         let client = Client::connect(&uri, &options).await?;
-        proxy.refuse(true);
         proxy.cut();
         let (result, buffer) = client.read(0, vec![0; 512]).await;
         assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Lost));
         assert_eq!(buffer.len(), 512, "the buffer comes back");
-        proxy.refuse(false);
+        proxy.heal()?;
         let patient = async { while client.read(0, vec![0; 512]).await.0.is_err() {} };
         runtime::timeout(Duration::from_secs(30), patient).await?;
         Ok(client.disconnect().await?)
@@ -206,13 +205,13 @@ fn what_cannot_be_reached_again_is_given_up_in_time_and_comes_back_later() -> Re
 #[test]
 fn without_reconnection_a_cut_is_an_error_at_once() -> Result<()> {
     let server = Server::ringsan()?;
-    let proxy = Proxy::start(server.address(), |_| Allowance::ENDLESS)?;
+    let proxy = Proxy::start(server.address())?;
     let uri: Uri = proxy.uri("disk").parse()?;
     runtime::block_on(async {
         let options = ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() };
         let client = Client::connect(&uri, &options).await?;
         client.read(0, vec![0; 512]).await.0?;
-        proxy.cut();
+        proxy.sever();
         let result = client.read(0, vec![0; 512]).await.0;
         assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Lost));
         Ok(())
@@ -222,7 +221,7 @@ fn without_reconnection_a_cut_is_an_error_at_once() -> Result<()> {
 #[test]
 fn the_next_server_takes_over() -> Result<()> {
     let server = Server::ringsan()?;
-    let roads = [0, 1, 2].map(|_| Proxy::start(server.address(), |_| Allowance::ENDLESS));
+    let roads = [0, 1, 2].map(|_| Proxy::start(server.address()));
     let [first, second, third] = roads;
     let (first, second, third) = (first?, second?, third?);
     let hosts = [&first, &second, &third].map(|road| road.address().to_string()).join(",");
@@ -231,7 +230,6 @@ fn the_next_server_takes_over() -> Result<()> {
         let client = Client::connect(&uri, &ConnectOptions::default()).await?;
         client.write(0, vec![1; 4096], false).await.0?;
         for road in [&first, &second] {
-            road.refuse(true);
             road.cut();
             let (result, bytes) = client.read(0, vec![0; 4096]).await;
             result?;

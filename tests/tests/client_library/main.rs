@@ -2,7 +2,6 @@
 //! that are cut.
 
 mod cuts;
-mod proxy;
 mod servers;
 mod suite;
 mod tls;
