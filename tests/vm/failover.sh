@@ -7,7 +7,14 @@ host=$1 a=$1:$2 b=$1:$3 export=$4
 disk=/dev/nbd0
 uri=nbd://$a,$b/$export
 step() { echo "== $* ($(up) s)"; }
-fail() { echo "$*"; cat /tmp/watch.log; ringsan-nbd status; dmesg | tail -n 40; exit 1; }
+fail() {
+    echo "$*"
+    cat /tmp/watch.log
+    ringsan-nbd status
+    for thread in /proc/"$watcher"/task/*; do echo "$(cat "$thread/comm"): $(head -n 3 "$thread/stack" | tr '\n' ' ')"; done
+    dmesg | tail -n 40
+    exit 1
+}
 until_true() { # WHAT COMMAND...
     local what=$1
     shift
