@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 pub use iscsi::{IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget};
-pub use mirror::{LinkAuthentication, LinkSettings, LinkTls, MirrorSettings};
+pub use mirror::{Era, LinkAuthentication, LinkSettings, LinkTls, MirrorSettings};
 
 /// Where the bytes of a volume lie.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use replication::OnPeerLoss;
@@ -32,7 +33,35 @@ pub struct MirrorSettings {
     pub blank: bool,
     /// The machine has not restarted since the backing was last written to.
     pub cache_kept: bool,
+    /// As the replica knows it now.
+    pub era: Era,
 }
+
+/// A number that changes when writes may be lost that were acknowledged and not flushed, and with nothing else: not
+/// with the leader. Its replica sets it; negotiation on any core tells it to clients. 0: nobody knows yet.
+#[derive(Clone, Debug, Default)]
+pub struct Era(Arc<AtomicU64>);
+
+impl Era {
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A new one.
+    pub fn set(&self, era: u64) {
+        self.0.store(era, Ordering::Relaxed);
+    }
+}
+
+/// Settings are the same whatever the era.
+impl PartialEq for Era {
+    fn eq(&self, _: &Era) -> bool {
+        true
+    }
+}
+
+impl Eq for Era {}
 
 /// How nodes prove to each other who they are.
 #[derive(Clone, Default)]
