@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::{ApiError, parsed};
 use crate::node::Node;
 use crate::status::mirror::{PromoteRequest, VerifyRequest};
-use crate::status::{VolumeStatus, can_be_forced, refusal_text};
+use crate::status::{MirrorStatus, VolumeStatus, can_be_forced, refusal_text};
 
 /// Its routes.
 pub fn routes() -> Router<Arc<Node>> {
@@ -74,10 +74,22 @@ async fn carry_out(node: Arc<Node>, name: String, command: Command) -> Answer {
 
 fn refused(volume: &VolumeStatus, refusal: &Refusal) -> ApiError {
     let kind = if can_be_forced(refusal) { "refused_unless_forced" } else { "refused" };
-    let mirror = volume.mirror.iter().flat_map(|mirror| &mirror.replicas);
-    let names: Vec<String> = mirror.map(|replica| replica.name.clone()).collect();
-    let message = format!("volume `{}`: {}", volume.name, refusal_text(refusal, &names));
-    ApiError::new(StatusCode::CONFLICT, kind, &message)
+    let name = &volume.name;
+    let replicas = volume.mirror.iter().flat_map(|mirror| &mirror.replicas);
+    let names: Vec<String> = replicas.map(|replica| replica.name.clone()).collect();
+    let reason = match (refusal, &volume.mirror) {
+        (Refusal::NotLeader, Some(mirror)) => not_leader(name, mirror),
+        _ => refusal_text(refusal, name, &names),
+    };
+    ApiError::new(StatusCode::CONFLICT, kind, &format!("volume `{name}`: {reason}"))
+}
+
+fn not_leader(name: &str, mirror: &MirrorStatus) -> String {
+    let own = &mirror.own;
+    match mirror.leader.as_ref().filter(|leader| mirror.current && *leader != own) {
+        Some(leader) => format!("{own} does not lead, {leader} does: ask there, or give --admin of {leader}"),
+        None => format!("{own} does not lead, and knows of nobody who does: see `ringsan explain {name}`"),
+    }
 }
 
 /// The body as JSON; an empty one asks for what is asked for by default.

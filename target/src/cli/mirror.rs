@@ -83,7 +83,7 @@ pub fn discard(args: &DiscardArgs) -> Result<(), Failure> {
     let client = args.client.client()?;
     let volume: VolumeStatus = client.get(&path_of(name))?;
     let mirror = mirror_of(&volume)?;
-    check_node(mirror, &args.copy, &client)?;
+    check_copy(mirror, &args.copy, &client)?;
     print(&format!("{name}: {}\n", given_up(mirror)))?;
     let _: serde_json::Value =
         client.send_json(Method::POST, &format!("{}/discard", path_of(name)), &json!({}))?;
@@ -103,8 +103,8 @@ pub(super) fn mirror_of(volume: &VolumeStatus) -> Result<&MirrorStatus, Failure>
     })
 }
 
-/// A copy is given up only on its own node, where nobody can mean another one by mistake.
-fn check_node(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(), Failure> {
+/// A copy is given up only on its own node, where nobody can mean another one by mistake, and not while it leads.
+fn check_copy(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(), Failure> {
     let Copy { volume, node } = copy;
     if mirror.replica(node).is_none() {
         let names: Vec<_> = mirror.replicas.iter().map(|replica| replica.name.as_str()).collect();
@@ -118,6 +118,11 @@ fn check_node(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(),
         return Err(Failure::Error(format!(
             "{base} is node {asked}, not {node}: run `ringsan discard {volume}@{node}` on {node}, or give --admin of \
              {node}"
+        )));
+    }
+    if mirror.leads() {
+        return Err(Failure::Error(format!(
+            "volume `{volume}`: the copy on {node} leads: `ringsan demote {volume}` first, if another is to be kept"
         )));
     }
     Ok(())

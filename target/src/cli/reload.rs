@@ -38,8 +38,7 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     let (config, mistakes) = config::examine(&args.config);
     if mistakes.is_empty() {
         let (files, volumes) = (config.files.len(), config.volumes.len());
-        let remarks = config.iscsi.remarks(&config.volumes);
-        let remarks: String = remarks.iter().map(|remark| format!("note: {remark}\n")).collect();
+        let remarks: String = config.remarks().iter().map(|remark| format!("note: {remark}\n")).collect();
         return print(&format!(
             "{}: no mistakes (files: {files}, volumes: {volumes})\n{remarks}",
             args.config.display()

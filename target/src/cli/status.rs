@@ -117,10 +117,14 @@ fn volumes(volumes: &[VolumeStatus]) -> String {
     table.text()
 }
 
-/// What this node is to the volume, and how many hold every acknowledged write.
+/// What this node is to the volume, and how many hold every acknowledged write, as far as that is known.
 fn mirror_word(mirror: &MirrorStatus) -> String {
     let (in_sync, all) = (mirror.in_sync.len(), mirror.replicas.len());
-    format!("{}, {in_sync} of {all} in sync", state_text(&mirror.role))
+    let role = match (mirror.role.as_str(), &mirror.leader) {
+        ("in_sync", Some(leader)) => format!("follows {leader}"),
+        (role, _) => state_text(role),
+    };
+    if mirror.current { format!("{role}, {in_sync} of {all} in sync") } else { role.to_uppercase() }
 }
 
 /// `split_brain` for people.

@@ -11,7 +11,7 @@ use replication::{PeerState, PeerStatus, RoleState};
 
 use super::{Labels, Scrape, buckets, count, gauge};
 use crate::snapshot::{LinkSnapshot, MirrorSnapshot, Stage};
-use crate::status::mirror::{name_of, peer_state_name, role_name};
+use crate::status::mirror::{leads, name_of, peer_state_name, role_name};
 
 const ROLES: [RoleState; 12] = [
     RoleState::New,
@@ -48,13 +48,14 @@ impl Scrape {
         let gauges: [(&str, &str, Read); 6] = [
             ("mirror_epoch", "The latest epoch known", |mirror| mirror.status.epoch.0),
             ("mirror_leader", "Whether this node leads the volume", |mirror| {
-                let leads = [RoleState::Leads, RoleState::Suspended, RoleState::StepsDown];
-                u64::from(leads.contains(&mirror.status.role))
+                u64::from(leads(mirror.status.role))
             }),
             ("mirror_replicas", "Replicas of the volume", |mirror| mirror.status.names.len() as u64),
-            ("mirror_in_sync_replicas", "Replicas in the in-sync set", |mirror| {
-                mirror.status.in_sync.count() as u64
-            }),
+            (
+                "mirror_in_sync_replicas",
+                "Replicas in the latest in-sync set that this node knows",
+                |mirror| mirror.status.in_sync.count() as u64,
+            ),
             ("mirror_requests", "Requests under way and waiting", |mirror| mirror.status.requests as u64),
             ("mirror_active_extents", "Extents that the activity log marks", |mirror| {
                 mirror.status.active_extents as u64

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Latency;
 use super::refusal::refusal_text;
+use crate::config::units::size_rounded;
 use crate::snapshot::{LinkSnapshot, MirrorSnapshot, Stage, VerificationSnapshot};
 
 /// The mirror of one volume, as this node knows it.
@@ -18,6 +19,8 @@ pub struct MirrorStatus {
     pub own: String,
     /// What its replica does: `leader`, `suspended`, `in_sync`, `resync`, `consistent`, `split_brain`, …
     pub role: String,
+    /// Whether leader, epoch and in-sync set hold now. If not, they are what was so when this node last heard.
+    pub current: bool,
     /// Who leads, as far as is known.
     pub leader: Option<String>,
     /// The latest epoch known.
@@ -153,12 +156,13 @@ impl MirrorStatus {
         MirrorStatus {
             own: name(status.own),
             role: role_name(status.role).to_owned(),
+            current: is_current(status.role),
             leader: status.leader.map(name),
             epoch: status.epoch.0,
             promised: status.promised.0,
             in_sync: status.in_sync.iter().map(name).collect(),
             history: terms(&status.names, &status.history),
-            replicas: replicas(now, before),
+            replicas: replicas(volume, now, before),
             requests: status.requests,
             active_extents: status.active_extents,
             last_fault: status.last_fault.map(|fault| fault.to_string()),
@@ -166,6 +170,11 @@ impl MirrorStatus {
             verification: now.verification.as_ref().map(VerificationStatus::from),
             explanation: explanation(volume, now),
         }
+    }
+
+    /// Whether this node leads the volume.
+    pub fn leads(&self) -> bool {
+        self.current && self.leader.as_ref() == Some(&self.own)
     }
 
     /// A replica by its node's name.
@@ -190,6 +199,16 @@ impl From<&VerificationSnapshot> for VerificationStatus {
             trouble: Some(snapshot.trouble.clone()).filter(|trouble| !trouble.is_empty()),
         }
     }
+}
+
+/// Whether a replica of this role hears of whatever changes.
+fn is_current(role: RoleState) -> bool {
+    leads(role) || matches!(role, RoleState::InSync | RoleState::Joining)
+}
+
+/// Whether a replica of this role is the leader.
+pub fn leads(role: RoleState) -> bool {
+    matches!(role, RoleState::Leads | RoleState::Suspended | RoleState::StepsDown)
 }
 
 /// The label of a role in status and metrics.
@@ -235,13 +254,17 @@ fn terms(names: &[String], history: &History) -> Vec<TermStatus> {
     history.terms().iter().map(term).collect()
 }
 
-fn replicas(now: &MirrorSnapshot, before: Option<(Option<&MirrorSnapshot>, f64)>) -> Vec<ReplicaStatus> {
+fn replicas(
+    volume: &str,
+    now: &MirrorSnapshot,
+    before: Option<(Option<&MirrorSnapshot>, f64)>,
+) -> Vec<ReplicaStatus> {
     let status = &now.status;
     let all = (0..status.names.len() as u8).map(ReplicaId);
     let replica = |replica: ReplicaId| match status.peers.iter().find(|peer| peer.peer == replica) {
         Some(peer) => {
             let rate = before.and_then(|(earlier, seconds)| resync_rate(earlier?, peer, seconds));
-            ReplicaStatus { resynced_bytes_per_second: rate, ..peer_status(now, peer) }
+            ReplicaStatus { resynced_bytes_per_second: rate, ..peer_status(volume, now, peer) }
         }
         None => own_status(now, replica),
     };
@@ -250,10 +273,7 @@ fn replicas(now: &MirrorSnapshot, before: Option<(Option<&MirrorSnapshot>, f64)>
 
 fn own_status(now: &MirrorSnapshot, own: ReplicaId) -> ReplicaStatus {
     let status = &now.status;
-    let is_whole = matches!(
-        status.role,
-        RoleState::Leads | RoleState::Suspended | RoleState::StepsDown | RoleState::InSync
-    );
+    let is_whole = leads(status.role) || status.role == RoleState::InSync;
     ReplicaStatus {
         name: name_of(&status.names, own),
         state: role_name(status.role).to_owned(),
@@ -269,7 +289,7 @@ fn own_status(now: &MirrorSnapshot, own: ReplicaId) -> ReplicaStatus {
     }
 }
 
-fn peer_status(now: &MirrorSnapshot, peer: &PeerStatus) -> ReplicaStatus {
+fn peer_status(volume: &str, now: &MirrorSnapshot, peer: &PeerStatus) -> ReplicaStatus {
     let status = &now.status;
     let name = name_of(&status.names, peer.peer);
     let is_leader = status.leader == Some(peer.peer) && peer.state == PeerState::Connected;
@@ -285,7 +305,7 @@ fn peer_status(now: &MirrorSnapshot, peer: &PeerStatus) -> ReplicaStatus {
         resynced_bytes_per_second: None,
         lag_bytes: peer.lag_bytes,
         diverged: peer.diverged.as_ref().map(|history| terms(&status.names, history)).unwrap_or_default(),
-        refusal: peer.refusal.as_ref().map(|refusal| refusal_text(refusal, &status.names)),
+        refusal: peer.refusal.as_ref().map(|refusal| refusal_text(refusal, volume, &status.names)),
         link,
         name,
     }
@@ -324,31 +344,61 @@ fn stages(now: &MirrorSnapshot, earlier: Option<&MirrorSnapshot>) -> BTreeMap<St
     Stage::ALL.iter().enumerate().filter_map(since).collect()
 }
 
-/// The machine's own words, and what it cannot know: why there is no link, and what a comparison has found.
+/// The machine's own words, and what it cannot know: why there is no link, what a comparison has found, and how the
+/// volume is called.
 fn explanation(volume: &str, now: &MirrorSnapshot) -> Vec<String> {
     let status = &now.status;
-    let mut lines = now.explanation.clone();
-    let down = now.links.iter().filter(|link| !link.is_up && !link.trouble.is_empty());
-    lines.extend(down.map(|link| format!("{}: no link: {}", link.peer, link.trouble)));
-    for peer in status.peers.iter().filter(|peer| !peer.in_sync) {
+    let mut lines: Vec<String> = now.explanation.iter().map(|line| with_names(line, volume, now)).collect();
+    for link in now.links.iter().filter(|link| !link.is_up && !link.trouble.is_empty()) {
+        add_trouble(&mut lines, link);
+    }
+    for peer in status.peers.iter().filter(|peer| !peer.in_sync && !status.in_sync.is_empty()) {
         let name = name_of(&status.names, peer.peer);
-        let said =
-            lines.iter().any(|line| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(':')));
-        if !said && !status.in_sync.is_empty() {
+        if !lines.iter().any(|line| is_about(line, &name)) {
             let leader =
                 status.leader.map_or("the node that leads".to_owned(), |id| name_of(&status.names, id));
             lines.push(format!("{name}: not in sync; `ringsan explain {volume}` on {leader} says why"));
         }
     }
-    let found = now.verification.as_ref().filter(|found| !found.is_running && !found.repairs);
-    if let Some(found) = found.filter(|found| found.differing_bytes > 0) {
-        lines.push(format!(
-            "the last comparison found differences in regions of {} bytes: `ringsan verify {volume} --repair` sends \
-             the leader's bytes there",
-            found.differing_bytes
-        ));
-    }
+    lines.extend(differences(volume, now));
     lines
+}
+
+/// Commands as they can be pasted, and refusals with the names of nodes.
+fn with_names(line: &str, volume: &str, now: &MirrorSnapshot) -> String {
+    let names = &now.status.names;
+    let refusals = now.status.peers.iter().filter_map(|peer| peer.refusal.as_ref());
+    let line = refusals.fold(line.to_owned(), |line, refusal| {
+        line.replace(&refusal.to_string(), &refusal_text(refusal, volume, names))
+    });
+    line.replace("`ringsan promote`", &format!("`ringsan promote {volume}`"))
+        .replace("`ringsan discard`", &format!("`ringsan discard {volume}@NODE`"))
+}
+
+/// Puts the reason for a missing link where the missing link is told of.
+fn add_trouble(lines: &mut Vec<String>, link: &LinkSnapshot) {
+    let LinkSnapshot { peer, trouble, .. } = link;
+    let unlinked = format!("{peer}: not linked");
+    match lines.iter_mut().find(|line| line.starts_with(&unlinked)) {
+        Some(line) => *line = format!("{unlinked} ({trouble}){}", &line[unlinked.len()..]),
+        None => lines.push(format!("{peer}: no link: {trouble}")),
+    }
+}
+
+fn is_about(line: &str, name: &str) -> bool {
+    line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'))
+}
+
+/// What was found and left; only while this node leads, since another leader may have mended it.
+fn differences(volume: &str, now: &MirrorSnapshot) -> Option<String> {
+    let found = now.verification.as_ref().filter(|found| !found.is_running && !found.repairs)?;
+    (found.differing_bytes > 0 && leads(now.status.role)).then(|| {
+        format!(
+            "the last comparison found differences in regions of {}: `ringsan verify {volume} --repair` sends the \
+             leader's bytes there",
+            size_rounded(found.differing_bytes)
+        )
+    })
 }
 
 #[cfg(test)]

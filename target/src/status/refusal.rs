@@ -6,15 +6,15 @@ use replication::{Refusal, ReplicaSet};
 
 use super::mirror::name_of;
 
-/// The reason, the cause and the next step.
-pub fn refusal_text(refusal: &Refusal, names: &[String]) -> String {
+/// Why a replica of `volume`, which are on the nodes of these names, refuses; and the next step.
+pub fn refusal_text(refusal: &Refusal, volume: &str, names: &[String]) -> String {
     let all = |set: &ReplicaSet| {
         let names: Vec<_> = set.iter().map(|replica| name_of(names, replica)).collect();
         if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
     };
     match refusal {
         Refusal::LeaderAlive(leader) => format!(
-            "{0} leads and is within reach: demote it there first (`ringsan demote`); with --force it stops at once, \
+            "{0} leads and is within reach: demote it there first (`ringsan demote {volume}`); with --force it stops at once, \
              and what it wrote while this copy was not in sync is lost",
             name_of(names, *leader)
         ),
@@ -43,7 +43,7 @@ pub fn refusal_text(refusal: &Refusal, names: &[String]) -> String {
                 .to_owned()
         }
         Refusal::SplitBrain(peer) => format!(
-            "split brain with {0}: both copies hold writes of their own. Discard one (`ringsan discard VOLUME@NODE`); \
+            "split brain with {0}: both copies hold writes of their own. Discard one (`ringsan discard {volume}@NODE`); \
              with --force this copy leads, and that of {0} must be discarded",
             name_of(names, *peer)
         ),
@@ -58,6 +58,9 @@ pub fn refusal_text(refusal: &Refusal, names: &[String]) -> String {
         Refusal::OtherName(who) => format!(
             "it says that it is {}: two nodes with one name, or a wrong address under [peers]",
             name_of(names, *who)
+        ),
+        Refusal::Leads => format!(
+            "this copy leads: `ringsan demote {volume}` first, and see that another copy is to be kept"
         ),
         other => other.to_string(),
     }
@@ -96,13 +99,12 @@ mod tests {
             Refusal::NewAndAlone { unreachable: both },
             Refusal::SplitBrain(ReplicaId(2)),
         ] {
-            let text = refusal_text(&refusal, &names);
+            let text = refusal_text(&refusal, "db", &names);
             assert!(can_be_forced(&refusal) && text.contains("--force"), "{text}");
             assert!(!text.contains("Replica"), "{text}");
         }
-        assert!(
-            refusal_text(&Refusal::MayHaveGoneOn { unreachable: both }, &names).starts_with("a, c may have")
-        );
+        let gone_on = Refusal::MayHaveGoneOn { unreachable: both };
+        assert!(refusal_text(&gone_on, "db", &names).starts_with("a, c may have gone on"));
     }
 
     #[test]

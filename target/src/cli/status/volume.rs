@@ -5,6 +5,7 @@
 use super::{latency_cell, mirror_word, operations, size_rounded, state_text, time_text};
 use crate::cli::mirror::terms_text;
 use crate::cli::table::Table;
+use crate::snapshot::Stage;
 use crate::status::mirror::{LinkStatus, ReplicaStatus, VerificationStatus};
 use crate::status::{Latency, MirrorStatus, Status, VolumeStatus};
 
@@ -47,8 +48,9 @@ fn head(status: &Status, volume: &VolumeStatus) -> String {
 
 fn mirror_head(mirror: &MirrorStatus) -> String {
     let names = |names: &[String]| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+    let when = if mirror.current { "" } else { "last known: " };
     let mut text = format!(
-        "leader {}, epoch {}, in-sync set {}\nthis node {}: {}; history {}\n",
+        "{when}leader {}, epoch {}, in-sync set {}\nthis node {}: {}; history {}\n",
         mirror.leader.as_deref().unwrap_or("nobody"),
         mirror.epoch,
         names(&mirror.in_sync),
@@ -88,7 +90,7 @@ fn replicas(mirror: &MirrorStatus) -> String {
         table.row(vec![
             replica.name.clone(),
             state_text(&replica.state),
-            if replica.in_sync { "yes" } else { "no" }.to_owned(),
+            in_sync_word(mirror.current, replica.in_sync).to_owned(),
             or_dash(replica.resync_bytes.map(size_rounded)),
             or_dash(replica.progress.map(|progress| format!("{:.0} %", progress * 100.0))),
             or_dash(rate.map(|rate| size_rounded(rate as u64))),
@@ -97,6 +99,15 @@ fn replicas(mirror: &MirrorStatus) -> String {
         ]);
     }
     table.text()
+}
+
+fn in_sync_word(current: bool, in_sync: bool) -> &'static str {
+    match (current, in_sync) {
+        (true, true) => "yes",
+        (true, false) => "no",
+        (false, true) => "was",
+        (false, false) => "was not",
+    }
 }
 
 /// At the pace of the window.
@@ -126,7 +137,8 @@ fn links(mirror: &MirrorStatus) -> String {
 
 fn stages(mirror: &MirrorStatus) -> String {
     let mut table = Table::new(&["WRITES: STAGE", "P50", "P99", "P99.9", "MAX"], &[1, 2, 3, 4]);
-    for (stage, latency) in &mirror.stages {
+    for stage in Stage::ALL.map(Stage::name) {
+        let Some(latency) = mirror.stages.get(stage) else { continue };
         let cell = |read: fn(&Latency) -> f64| latency_cell(Some(latency), read);
         table.row(vec![
             state_text(stage),
@@ -198,5 +210,16 @@ last comparison: 1 MiB, no differences
             links(mirror)
         );
         assert!(stages(mirror).contains("order          9 µs"), "{}", stages(mirror));
+    }
+
+    #[test]
+    fn what_is_remembered_does_not_look_like_what_is() {
+        let mut mirror = leading();
+        mirror.status.role = replication::RoleState::Consistent;
+        let mirror = MirrorStatus::new("db", &mirror, None);
+        let head = mirror_head(&mirror);
+        assert!(head.starts_with("last known: leader a, epoch 5"), "{head}");
+        assert!(head.contains("this node a: CONSISTENT; "), "{head}");
+        assert!(replicas(&mirror).contains("b        in sync     was "), "{}", replicas(&mirror));
     }
 }

@@ -2,37 +2,32 @@
 
 use hdrhistogram::Histogram;
 use replication::{
-    Epoch, History, Incarnation, PeerState, PeerStatus, Record, ReplicaId, ReplicaSet, RoleState, Status,
+    Epoch, History, Incarnation, NodeId, PeerState, PeerStatus, Refusal, Replica, ReplicaConfig, ReplicaId,
+    ReplicaSet, RoleState, Status, Stored, Term, Time,
 };
 
 use super::*;
 
-fn history(epochs: &[(u8, u64)]) -> History {
-    let mut history = History::default();
-    for &(leader, epoch) in epochs {
-        let leader = ReplicaId(leader);
-        let record = Record {
-            epoch: Epoch(epoch),
-            leader: Some(leader),
-            incarnation: Incarnation(u64::from(leader.0)),
-            in_sync: ReplicaSet::only(leader),
-        };
-        history.extend(&record);
-    }
-    history
+fn history(terms: &[(u8, u64, u64)]) -> History {
+    let term = |&(leader, first, last): &(u8, u64, u64)| Term {
+        leader: ReplicaId(leader),
+        incarnation: Incarnation(first),
+        first: Epoch(first),
+        last: Epoch(last),
+    };
+    History::from_terms(terms.iter().map(term).collect())
+}
+
+/// What a new replica a of a, b and c says of itself.
+fn new_replica() -> Status {
+    let names = vec!["a".into(), "b".into(), "c".into()];
+    let config = ReplicaConfig::new(ReplicaId(0), names, NodeId([1; 16]), 64 << 20);
+    Replica::open(config, Stored::default(), Time(0)).expect("nothing is stored").status()
 }
 
 pub(crate) fn peer(peer: u8, state: PeerState, in_sync: bool) -> PeerStatus {
-    PeerStatus {
-        peer: ReplicaId(peer),
-        state,
-        in_sync,
-        resync_bytes: 0,
-        resynced_bytes: 0,
-        lag_bytes: 0,
-        diverged: None,
-        refusal: None,
-    }
+    let new = new_replica().peers.remove(0);
+    PeerStatus { peer: ReplicaId(peer), state, in_sync, ..new }
 }
 
 pub(crate) fn link(peer: &str, is_up: bool, trouble: &str) -> LinkSnapshot {
@@ -55,18 +50,14 @@ pub(crate) fn leading() -> MirrorSnapshot {
     let resyncing =
         PeerStatus { resync_bytes: 3 << 20, resynced_bytes: 1 << 20, ..peer(2, PeerState::Resyncing, false) };
     let status = Status {
-        own: ReplicaId(0),
-        names: vec!["a".into(), "b".into(), "c".into()],
         role: RoleState::Leads,
         leader: Some(ReplicaId(0)),
         epoch: Epoch(5),
         promised: Epoch(6),
         in_sync: ReplicaSet::first(2),
-        history: history(&[(1, 2), (0, 3), (0, 5)]),
+        history: history(&[(1, 2, 2), (0, 3, 5)]),
         peers: vec![PeerStatus { lag_bytes: 8192, ..peer(1, PeerState::InSync, true) }, resyncing],
-        requests: 3,
-        active_extents: 4,
-        last_fault: None,
+        ..new_replica()
     };
     MirrorSnapshot {
         explanation: vec!["c: is being brought up to date: 3145728 bytes left, 1048576 sent".into()],
@@ -139,6 +130,32 @@ fn nothing_out_of_sync_goes_without_a_word() {
     mirror.links[1] = link("c", false, "connection refused");
     let lines = MirrorStatus::new("db", &mirror, None).explanation;
     assert_eq!(lines, ["c: no link: connection refused"]);
+    mirror.explanation = vec!["c: not linked; it will lack 7 bytes".into()];
+    let lines = MirrorStatus::new("db", &mirror, None).explanation;
+    assert_eq!(lines, ["c: not linked (connection refused); it will lack 7 bytes"]);
+}
+
+#[test]
+fn commands_in_explanations_name_the_volume_and_refusals_name_nodes() {
+    let mut mirror = healthy();
+    mirror.explanation = vec!["gone: `ringsan promote` here, or `ringsan discard` there".into()];
+    let lines = MirrorStatus::new("db", &mirror, None).explanation;
+    assert_eq!(lines, ["gone: `ringsan promote db` here, or `ringsan discard db@NODE` there"]);
+    let refusal = Refusal::OtherName(ReplicaId(1));
+    mirror.status.peers[0].refusal = Some(refusal.clone());
+    mirror.explanation = vec![format!("b: refused: {refusal}")];
+    let lines = MirrorStatus::new("db", &mirror, None).explanation;
+    assert!(lines.len() == 1 && lines[0].starts_with("b: refused: it says that it is b"), "{lines:?}");
+}
+
+#[test]
+fn what_is_remembered_is_not_taken_for_what_is() {
+    let mut mirror = healthy();
+    assert!(MirrorStatus::new("db", &mirror, None).current);
+    for role in [RoleState::Consistent, RoleState::Outdated, RoleState::SplitBrain, RoleState::Begins] {
+        mirror.status.role = role;
+        assert!(!MirrorStatus::new("db", &mirror, None).current, "{role:?}");
+    }
 }
 
 #[test]
@@ -152,8 +169,14 @@ fn differences_that_were_left_are_told_until_they_are_mended() {
     assert!(status.explanation[0].contains("ringsan verify db --repair"), "{:?}", status.explanation);
     let verification = status.verification.expect("one was asked for");
     assert_eq!(verification.differences[0].replica, "b");
-    mirror.verification = Some(VerificationSnapshot { repairs: true, ..found });
+    mirror.verification = Some(VerificationSnapshot { repairs: true, ..found.clone() });
     assert!(MirrorStatus::new("db", &mirror, None).explanation.is_empty());
+    mirror.verification = Some(found);
+    mirror.status.role = RoleState::InSync;
+    assert!(
+        MirrorStatus::new("db", &mirror, None).explanation.is_empty(),
+        "another leads and may have mended it"
+    );
 }
 
 #[test]
