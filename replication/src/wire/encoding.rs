@@ -19,8 +19,8 @@ use crate::history::{History, Term};
 use crate::id::{Epoch, FlushId, ForwardId, Incarnation, NodeId, ReplicaId, ReplicaSet, Seq, VolumeId};
 use crate::region::{ByteRange, RegionSet};
 
-/// A set of regions from outside has words for at most so many extents: the logs of all replicas together.
-pub(crate) const REGION_WORDS_MAX: usize = Limits::ACTIVE_EXTENTS_MAX * ReplicaId::COUNT_MAX;
+/// A set of regions in a message has words for at most so many extents: twice the logs of all replicas together.
+const REGION_WORDS_MAX: usize = 2 * Limits::ACTIVE_EXTENTS_MAX * ReplicaId::COUNT_MAX;
 
 /// What counts up stays below this, so that there is always a next one.
 const COUNTED_MAX: u64 = u64::MAX >> 1;

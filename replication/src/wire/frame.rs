@@ -3,7 +3,7 @@
 //! ```text
 //!  0  4  magic 52 53 46 31 ("RSF1")     24 16  the volume's UUID; zero while it has none
 //!  4  2  version agreed on              40  4  CRC32C of the payload; 0 without one
-//!  6  2  0                              44  4  CRC32C of bytes 0..44 and of the control bytes
+//!  6  2  0, not looked at               44  4  CRC32C of bytes 0..44 and of the control bytes
 //!  8  4  control bytes                  48     control (`message.rs`), then the payload
 //! 12  4  payload bytes; 0: none
 //! 16  8  epoch of the message; 0: none                                              all little endian
@@ -19,7 +19,7 @@ use super::encoding;
 /// The header's length.
 pub const HEADER_BYTES: usize = 48;
 /// The most that follows a header before the payload.
-pub const CONTROL_BYTES_MAX: usize = 512 << 10;
+pub const CONTROL_BYTES_MAX: usize = 1 << 20;
 /// The longest payload.
 pub const PAYLOAD_BYTES_MAX: usize = Limits::OPERATION_BYTES_MAX as usize;
 

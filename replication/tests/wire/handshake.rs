@@ -1,9 +1,12 @@
-//! Handshakes: who gets in, who is refused and with which words, and what an attacker can do with what it heard.
+//! Handshakes: who gets in (here), who is refused and with which words, and what an attacker can do.
+
+mod attacks;
+mod refusals;
 
 use replication::id::{NodeId, ReplicaId};
 use replication::wire::handshake::{
-    AcceptStep, Acceptor, Auth, DialStep, Dialer, Features, HandshakeError, Key, KeyTooShort, Linked, Local,
-    PACKET_BYTES_MAX, Reason, Versions, VolumeFacts, Wanted,
+    AcceptStep, Acceptor, Auth, DialStep, Dialer, Features, HandshakeError, Key, Linked, Local, Reason,
+    Versions, VolumeFacts, Wanted,
 };
 
 const SIZE: u64 = 20 << 30;
@@ -158,17 +161,6 @@ fn the_highest_common_version_is_taken() {
 }
 
 #[test]
-fn versions_too_far_apart_are_refused() {
-    let mut pair = pair();
-    pair.accepts.versions = Versions { lowest: 2, highest: 3 };
-    let (speaks, its) = (pair.accepts.versions, pair.dials.versions);
-    pair.must_refuse(
-        &Reason::NoCommonVersion { one: "a".to_owned(), speaks, other: "b".to_owned(), its },
-        "node `a` speaks versions 2 to 3 of the protocol between nodes and node `b` 1 to 1: update the older one",
-    );
-}
-
-#[test]
 fn unknown_features_are_ignored_unless_required() {
     let mut both = pair();
     both.dials.features = Features { offered: 0b1101, required: 0b0100 };
@@ -188,135 +180,6 @@ fn unknown_features_are_ignored_unless_required() {
     }
 }
 
-#[test]
-fn other_ways_to_authenticate_are_refused() {
-    let mut pair = pair();
-    pair.dials.auth = Auth::None;
-    let (error, _) = pair.meet(usize::MAX);
-    let text = "node `a` is configured to authenticate peers by a shared key, node `b` by nothing: configure both \
-                alike";
-    assert_eq!(error, Err(HandshakeError::Refused { code: 3, text: text.to_owned() }));
-}
-
-#[test]
-fn another_key_is_refused() {
-    let mut pair = pair();
-    pair.dials.auth = key(2);
-    pair.must_refuse(
-        &Reason::OtherKey { one: "a".to_owned(), other: "b".to_owned() },
-        "nodes `a` and `b` have different shared keys: give both the same key file",
-    );
-    assert_eq!(Key::new(vec![1; 31]), Err(KeyTooShort(31)));
-}
-
-#[test]
-fn another_node_at_the_address_is_refused() {
-    let mut pair = pair();
-    pair.accepts = local("c", key(1));
-    pair.must_refuse(
-        &Reason::WrongName { expected: "a".to_owned(), found: "c".to_owned() },
-        "at the address of node `a` node `c` answers: correct [peers], or the node's name",
-    );
-}
-
-#[test]
-fn a_node_that_dials_itself_is_told() {
-    let mut pair = pair();
-    pair.accepts = pair.dials.clone();
-    pair.must_refuse(
-        &Reason::Itself { node: "b".to_owned() },
-        "node `b` has dialed itself: under [peers], give each node its own address",
-    );
-}
-
-#[test]
-fn a_copied_state_directory_is_refused() {
-    let mut pair = pair();
-    pair.accepts.node = pair.dials.node;
-    pair.must_refuse(
-        &Reason::SameUuid { one: "a".to_owned(), other: "b".to_owned() },
-        "nodes `a` and `b` have the same UUID: the state directory of one was copied from the other's; start that \
-         one with an empty state directory",
-    );
-}
-
-#[test]
-fn two_nodes_with_one_name_are_refused() {
-    let mut ends = pair();
-    ends.accepts.name = "b".to_owned();
-    ends.must_refuse(
-        &Reason::SameName { name: "b".to_owned() },
-        "two nodes are named `b`: give one of them another name",
-    );
-    let mut third = pair();
-    third.known = Some(NodeId([9; 16]));
-    third.must_refuse(
-        &Reason::NameTaken { name: "b".to_owned() },
-        "two nodes are named `b`, and one of them is connected already: give one of them another name, or wait \
-         until that one is gone if it was installed anew",
-    );
-    let mut again = pair();
-    again.known = Some(again.dials.node);
-    assert!(again.meet(usize::MAX).1.is_ok(), "the same node may come again");
-}
-
-#[test]
-fn a_node_without_a_copy_is_refused() {
-    let mut stranger = pair();
-    stranger.dials = local("c", key(1));
-    stranger.its.replicas = vec!["a".to_owned(), "c".to_owned()];
-    stranger.must_refuse(
-        &Reason::NotAReplica { node: "c".to_owned(), volume: "db".to_owned() },
-        "node `c` is not in `replicas` of volume `db`: add it there on all nodes, or take the volume from that node",
-    );
-}
-
-#[test]
-fn a_claim_to_be_another_replica_is_refused() {
-    let mut pair = pair();
-    pair.its.replicas.push("c".to_owned());
-    pair.facts.replicas.push("c".to_owned());
-    pair.its.own = ReplicaId(2);
-    let (_, error) = pair.meet(usize::MAX);
-    let reason = Reason::NotAReplica { node: "b".to_owned(), volume: "db".to_owned() };
-    assert_eq!(error, Err(HandshakeError::Refuses(reason)));
-}
-
-#[test]
-fn another_list_of_replicas_is_refused() {
-    let mut pair = pair();
-    pair.facts.replicas = vec!["b".to_owned(), "a".to_owned()];
-    pair.facts.own = ReplicaId(1);
-    let (one, other) = (pair.facts.replicas.clone(), pair.its.replicas.clone());
-    pair.must_refuse(
-        &Reason::OtherReplicas { volume: "db".to_owned(), one, other },
-        "volume `db` has replicas [\"b\", \"a\"] on one node and [\"a\", \"b\"] on the other: give all nodes the \
-         same `replicas`, in the same order",
-    );
-}
-
-#[test]
-fn another_size_is_refused() {
-    let mut pair = pair();
-    pair.its.size_bytes = SIZE + 512;
-    let (volume, one, other) = ("db".to_owned(), "a".to_owned(), "b".to_owned());
-    pair.must_refuse(
-        &Reason::OtherSize { volume, one, size: SIZE, other, its: SIZE + 512 },
-        "volume `db` has 21474836480 bytes on node `a` and 21474836992 on node `b`: give both the same `size`",
-    );
-}
-
-#[test]
-fn other_regions_are_refused() {
-    let mut pair = pair();
-    pair.its.region_bytes = 4096;
-    let (volume, one, other) = ("db".to_owned(), "a".to_owned(), "b".to_owned());
-    pair.must_refuse(
-        &Reason::OtherRegions { volume, one, size: 65536, other, its: 4096 },
-        "volume `db` has regions of 65536 bytes on node `a` and of 4096 on node `b`: give both the same",
-    );
-}
-
 /// The dialer's half up to the acceptor's `Wanted`.
 fn wanted(nonce: u8) -> (Dialer, Acceptor, Wanted, Vec<Vec<u8>>) {
     let mut packets = vec![Vec::new(), Vec::new(), Vec::new()];
@@ -333,30 +196,6 @@ fn wanted(nonce: u8) -> (Dialer, Acceptor, Wanted, Vec<Vec<u8>>) {
 }
 
 #[test]
-fn the_caller_refuses_in_its_own_words() {
-    let volume = "db".to_owned();
-    let reasons = [
-        (
-            Reason::UnknownVolume { node: "a".to_owned(), volume: volume.clone() },
-            "node `a` has no mirrored volume `db`: declare it there as well",
-        ),
-        (
-            Reason::NotNow { node: "a".to_owned(), volume },
-            "node `a` does not serve volume `db` at the moment: it is tried again",
-        ),
-    ];
-    for (reason, text) in reasons {
-        let (mut dialer, acceptor, wanted, _) = wanted(1);
-        assert_eq!((wanted.volume.as_str(), wanted.replica), ("db", ReplicaId(1)));
-        let mut out = Vec::new();
-        let code = reason.code();
-        assert_eq!(acceptor.refuse(reason.clone(), &mut out), HandshakeError::Refuses(reason));
-        let refused = HandshakeError::Refused { code, text: text.to_owned() };
-        assert_eq!(dialer.step(&out, &mut Vec::new()).1, DialStep::Failed(refused));
-    }
-}
-
-#[test]
 fn what_follows_the_handshake_is_left_for_frames() {
     let (mut dialer, acceptor, _, _) = wanted(1);
     let mut out = Vec::new();
@@ -366,119 +205,6 @@ fn what_follows_the_handshake_is_left_for_frames() {
     let (taken, step) = dialer.step(&out, &mut Vec::new());
     assert!(matches!(step, DialStep::Linked(_)));
     assert_eq!(taken, handshake_bytes);
-}
-
-#[test]
-fn a_recorded_dialer_does_not_get_in_again() {
-    let (_, _, _, recorded) = wanted(1);
-    let mut acceptor = Acceptor::new(local("a", key(1)), [3; 32]);
-    let mut out = Vec::new();
-    assert_eq!(acceptor.step(&recorded[0], &mut out).1, AcceptStep::More);
-    let step = acceptor.step(&recorded[2], &mut out).1;
-    assert!(matches!(step, AcceptStep::Failed(HandshakeError::Refuses(Reason::OtherKey { .. }))));
-}
-
-#[test]
-fn a_recorded_acceptor_is_not_believed_again() {
-    let (_, acceptor, _, recorded) = wanted(1);
-    let mut accepted = Vec::new();
-    acceptor.accept(&facts(0), None, &mut accepted).expect("linked");
-    let mut out = Vec::new();
-    let mut dialer = dial(local("b", key(1)), facts(1), 9, &mut out);
-    assert_eq!(dialer.step(&recorded[1], &mut out).1, DialStep::More);
-    let step = dialer.step(&accepted, &mut out).1;
-    assert!(matches!(step, DialStep::Failed(HandshakeError::Refuses(Reason::OtherKey { .. }))));
-}
-
-/// Whoever has no key sends a node's own packets back to it, in its own or in a second handshake.
-#[test]
-fn a_nodes_own_packets_prove_nothing_to_it() {
-    let mut greeting = Vec::new();
-    let mut dialer = dial(local("b", key(1)), facts(1), 1, &mut greeting);
-    let step = dialer.step(&greeting, &mut Vec::new()).1;
-    assert!(matches!(step, DialStep::Failed(HandshakeError::Refuses(Reason::Itself { .. }))));
-
-    // The attacker poses as `a` with the true a's greeting, and gets b's proof; it gives it back as a's.
-    let (mut dialer, _, _, packets) = wanted(1);
-    let mut reflected = packets[2].clone();
-    reflected[4] = 3;
-    let step = dialer.step(&reflected, &mut Vec::new()).1;
-    assert!(matches!(step, DialStep::Failed(_)), "{step:?}");
-}
-
-#[test]
-fn a_flipped_bit_anywhere_ends_the_handshake() {
-    let (_, _, _, packets) = wanted(1);
-    for (number, packet) in [(0, &packets[0]), (2, &packets[2])] {
-        for bit in 0..packet.len() * 8 {
-            let mut damaged = packet.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let mut acceptor = Acceptor::new(local("a", key(1)), [2; 32]);
-            let greeting = if number == 0 { &damaged } else { &packets[0] };
-            let (mut out, mut dialer_out) = (Vec::new(), Vec::new());
-            let step = acceptor.step(greeting, &mut out).1;
-            if step != AcceptStep::More || out.is_empty() {
-                continue;
-            }
-            let mut dialer = dial(local("b", key(1)), facts(1), 1, &mut Vec::new());
-            let attach = if number == 0 && dialer.step(&out, &mut dialer_out).1 == DialStep::More {
-                &dialer_out
-            } else {
-                &damaged
-            };
-            let step = acceptor.step(attach, &mut out).1;
-            assert!(!matches!(step, AcceptStep::Wanted(_)), "bit {bit} of packet {number}");
-        }
-    }
-}
-
-#[test]
-fn what_is_not_a_handshake_is_noticed_at_once() {
-    let strange: [&[u8]; 4] =
-        [b"G", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"RSF1............"];
-    for bytes in strange {
-        let step = Acceptor::new(local("a", key(1)), [2; 32]).step(bytes, &mut Vec::new()).1;
-        assert!(matches!(step, AcceptStep::Failed(HandshakeError::Malformed(_))), "{bytes:?}");
-    }
-}
-
-#[test]
-fn a_packet_beyond_the_bound_is_refused_by_its_header() {
-    let mut packet = b"RSH1\x01\x00\x00\x00".to_vec();
-    packet.extend_from_slice(&(PACKET_BYTES_MAX as u32).to_le_bytes());
-    let step = Acceptor::new(local("a", key(1)), [2; 32]).step(&packet, &mut Vec::new()).1;
-    assert_eq!(step, AcceptStep::Failed(HandshakeError::Malformed("a packet is too long")));
-}
-
-#[test]
-fn packets_out_of_order_end_the_handshake() {
-    let (_, _, _, packets) = wanted(1);
-    let mut acceptor = Acceptor::new(local("a", Auth::None), [2; 32]);
-    let step = acceptor.step(&packets[2], &mut Vec::new()).1;
-    assert_eq!(step, AcceptStep::Failed(HandshakeError::Malformed("a packet came out of order")));
-    let mut acceptor = Acceptor::new(local("a", key(1)), [2; 32]);
-    assert_eq!(acceptor.step(&packets[0], &mut Vec::new()).1, AcceptStep::More);
-    let step = acceptor.step(&packets[0], &mut Vec::new()).1;
-    assert_eq!(step, AcceptStep::Failed(HandshakeError::Malformed("a packet came out of order")));
-}
-
-#[test]
-fn a_peers_words_are_made_harmless() {
-    let mut text = b"\x1b[2J\nsecond line".to_vec();
-    text.resize(8000, b'x');
-    let mut body = 900_u16.to_le_bytes().to_vec();
-    body.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    body.extend_from_slice(&text);
-    let mut packet = b"RSH1\x04\x00\x00\x00".to_vec();
-    packet.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    packet.extend_from_slice(&body);
-    let mut dialer = dial(local("b", key(1)), facts(1), 1, &mut Vec::new());
-    let DialStep::Failed(HandshakeError::Refused { code, text }) = dialer.step(&packet, &mut Vec::new()).1
-    else {
-        panic!("refused");
-    };
-    assert_eq!((code, text.len()), (900, 1024));
-    assert!(text.starts_with("[2Jsecond line") && !text.chars().any(char::is_control));
 }
 
 /// A newer node may say more than this one knows: what it has added is skipped, and covered by the proofs.
