@@ -130,10 +130,7 @@ fn completions_load_and_know_every_command() -> Result<()> {
     let scratch = Scratch::new()?;
     for (shell, load) in [
         ("bash", "source SCRIPT && complete -p ringsan-nbd"),
-        (
-            "zsh",
-            "autoload -Uz compinit && compinit -u -d /dev/null && source SCRIPT && print -r $_comps[ringsan-nbd]",
-        ),
+        ("zsh", "autoload -Uz compinit && compinit -u -D && source SCRIPT && print -r $_comps[ringsan-nbd]"),
         ("fish", "source SCRIPT; complete -C 'ringsan-nbd c'"),
     ] {
         let script = client(&["completions", shell])?.ok()?;
