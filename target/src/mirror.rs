@@ -145,6 +145,7 @@ impl Mirror {
 
     /// New ones, as far as they can change while it runs: where peers are.
     pub fn set_settings(&self, settings: &Arc<MirrorSettings>) {
+        settings.era.set(self.machine.borrow().era());
         self.settings.replace(settings.clone());
         self.links.changed.wake_all();
     }
@@ -215,6 +216,7 @@ impl Mirror {
             }
         }
         self.effects.replace(effects);
+        self.settings.borrow().era.set(self.machine.borrow().era());
         self.is_stepping.set(false);
     }
 

@@ -102,7 +102,8 @@ impl Commands {
 
     /// So many bytes more are being compared.
     pub fn compares(&self, bytes: u64) {
-        if let Some((_, running)) = self.verification.borrow_mut().as_mut().filter(|(_, one)| one.is_running) {
+        if let Some((_, running)) = self.verification.borrow_mut().as_mut().filter(|(_, one)| one.is_running)
+        {
             running.bytes += bytes;
         }
     }

@@ -110,8 +110,14 @@ fn export_info(entry: &DirectoryEntry) -> ExportInfo {
     }
 }
 
-/// What the kernel has accepted, it loses only with its own life; what is in our memory, with ours.
+/// Of a mirrored volume: what all its nodes say alike, and say until acknowledged writes may be lost.
+///
+/// Of any other: what the kernel has accepted, it loses only with its own life; what is in our memory, with ours.
 fn incarnation(entry: &DirectoryEntry) -> Uuid {
+    if let Some(mirror) = &entry.settings.mirror {
+        let era = u128::from(mirror.era.get());
+        return Uuid::from_u128((era << 64 | era) ^ entry.settings.uuid.as_u128());
+    }
     static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
     static BOOT: LazyLock<Option<Uuid>> = LazyLock::new(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
