@@ -1,7 +1,7 @@
 //! Messages as control bytes: `replication::Message` by the rules of `encoding.rs`.
 //!
 //! ```text
-//! u32  variant, in the order of `Message`: Hello 0, Prepare 1, Promise 2, … NotLeading 20
+//! u32  variant, in the order of `Message`: Hello 0, Prepare 1, Promise 2, … NotLeading 21
 //! …    its fields, in their order
 //! ```
 //! Its one rule: a message has the payload and the epoch that it must have, or it is none.

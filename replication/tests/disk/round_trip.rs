@@ -127,3 +127,15 @@ fn a_slot_is_laid_out_as_documented() {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&slot[..36]), &slot[40..]);
     assert_eq!(slot[36..40], crc.to_le_bytes());
 }
+
+/// A fingerprint of a superblock, so that no field moves unnoticed.
+#[test]
+fn a_superblock_does_not_change_its_layout_unnoticed() {
+    let mut image = Image::new();
+    let (_, slot) = image.encode(&superblock(3));
+    assert_eq!(
+        crc32c::crc32c(&slot),
+        0x9FE7_CECD,
+        "the layout has changed: raise the format's version once it has been released"
+    );
+}

@@ -201,6 +201,19 @@ fn a_write_is_laid_out_as_documented() {
     assert_eq!(hex(&frame[HEADER_BYTES..]), control.replace(' ', ""));
 }
 
+/// A fingerprint of every sample's control bytes, so that no field and no variant moves unnoticed.
+#[test]
+fn no_message_changes_its_layout_unnoticed() {
+    let mut crc = 0;
+    for sample in samples::all() {
+        crc = crc32c::crc32c_append(crc, &framed(&sample)[HEADER_BYTES..]);
+    }
+    assert_eq!(
+        crc, 0xE6D0_69A1,
+        "a layout has changed: raise the protocol's version once it has been released"
+    );
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

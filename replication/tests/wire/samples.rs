@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use replication::fault::{DiskFault, Fault, Refusal};
 use replication::id::{Epoch, FlushId, ForwardId, Incarnation, ReplicaId, ReplicaSet, Seq, VolumeId};
-use replication::message::{Hello, Message, Origin};
+use replication::message::{Hello, Lead, Message, Origin};
 use replication::wire::frame::Payload;
 use replication::{ByteRange, Change, Comparison, History, Limits, Operation, Record, RegionSet, Term};
 
@@ -58,6 +58,19 @@ pub fn hello() -> Hello {
     }
 }
 
+fn lead() -> Lead {
+    Lead {
+        volume: VolumeId([7; 16]),
+        era: 9,
+        record: record(),
+        history: history(),
+        joined: ReplicaSet(7),
+        term: Epoch(4),
+        begins: false,
+        report: true,
+    }
+}
+
 fn origin() -> Origin {
     Origin {
         replica: ReplicaId(2),
@@ -84,6 +97,7 @@ pub fn all() -> Vec<Sample> {
         (Message::Hello(Box::new(hello())), None),
         (Message::Prepare { epoch, forced: true }, None),
         (Message::Promise { epoch, record: Some(record()), history: history(), unbroken: true }, None),
+        (Message::Lead(Box::new(lead())), None),
         (Message::Led { epoch, activity: regions() }, None),
         (Message::InForce { epoch }, None),
         (write(Change::Data, true, None), Some(4096)),
@@ -134,6 +148,7 @@ fn refusals() -> impl Iterator<Item = Refusal> {
         Refusal::NoMajority { reachable: 1, replicas: 3 },
         Refusal::NewAndAlone { unreachable: some },
         Refusal::Mixed,
+        Refusal::MayLackUnflushed(who),
         Refusal::SplitBrain(who),
         Refusal::Coordinator,
         Refusal::Disk(DiskFault::TimedOut),

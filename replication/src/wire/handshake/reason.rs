@@ -25,7 +25,9 @@ pub enum Reason {
     )]
     OtherAuth { one: String, by: AuthKind, other: String, its: AuthKind },
     /// The keys differ.
-    #[error("nodes `{one}` and `{other}` have different shared keys: give both the same `key_file` in [mirror]")]
+    #[error(
+        "nodes `{one}` and `{other}` have different shared keys: give both the same `key_file` in [mirror]"
+    )]
     OtherKey { one: String, other: String },
     /// The certificate is somebody else's.
     #[error(
