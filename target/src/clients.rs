@@ -39,6 +39,7 @@ pub enum DropReason {
     Protocol,
     Disconnected,
     VolumeGone,
+    LeaderLost,
     Resources,
     Stopped,
 }
@@ -57,13 +58,16 @@ impl DropReason {
             DropReason::Reinstated => "the same initiator port has logged in again",
             DropReason::Reset => "an initiator has asked for a cold reset of the target",
             DropReason::VolumeGone => "what it was served is gone, or it may not have it any more",
+            DropReason::LeaderLost => {
+                "its volume's leader was lost with one of its requests; it sends that again when it has reconnected"
+            }
             DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
             _ => "the connection was ended",
         }
     }
 }
 
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 13] = [
     "limit",
     "handshake timeout",
     "login refused",
@@ -74,6 +78,7 @@ const REASONS: [&str; 12] = [
     "protocol",
     "disconnected",
     "volume gone",
+    "leader lost",
     "resources",
     "stopped",
 ];

@@ -36,6 +36,8 @@ pub enum Kind {
     Protocol,
     /// The peer went away.
     Disconnected,
+    /// A mirrored volume's leader was lost with the request: it may or may not have been carried out.
+    Indeterminate,
 }
 
 /// Which way a command was going when the medium failed it.
@@ -87,7 +89,7 @@ impl Fault {
             Kind::NoSpace => Errno::NoSpc,
             Kind::Denied => Errno::Perm,
             Kind::Unsupported => Errno::NotSup,
-            Kind::Io | Kind::Disconnected => Errno::Io,
+            Kind::Io | Kind::Disconnected | Kind::Indeterminate => Errno::Io,
             Kind::Resources => Errno::NoMem,
             Kind::ShuttingDown => Errno::Shutdown,
         }
@@ -100,6 +102,8 @@ impl Fault {
             Kind::NoSpace => (SenseKey::DataProtect, additional::SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
             Kind::Denied => (SenseKey::DataProtect, additional::WRITE_PROTECTED),
             Kind::Unsupported => (SenseKey::IllegalRequest, additional::INVALID_FIELD_IN_CDB),
+            // Initiators try again.
+            Kind::Indeterminate => (SenseKey::AbortedCommand, additional::INTERNAL_TARGET_FAILURE),
             Kind::Io | Kind::Disconnected => match access {
                 Access::Read => (SenseKey::MediumError, additional::UNRECOVERED_READ_ERROR),
                 Access::Write => (SenseKey::MediumError, additional::WRITE_ERROR),

@@ -194,7 +194,7 @@ impl From<Fault> for ApiError {
             Kind::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Kind::Resources => (StatusCode::SERVICE_UNAVAILABLE, "resources"),
             Kind::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
-            Kind::Io | Kind::Disconnected => (StatusCode::INTERNAL_SERVER_ERROR, "io"),
+            Kind::Io | Kind::Disconnected | Kind::Indeterminate => (StatusCode::INTERNAL_SERVER_ERROR, "io"),
         };
         ApiError::new(status, kind, &fault)
     }

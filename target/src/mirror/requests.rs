@@ -189,7 +189,8 @@ impl Mirror {
         use replication::Fault as F;
         let kind = match fault {
             F::Disk(replication::DiskFault::NoSpace) => Kind::NoSpace,
-            F::Disk(_) | F::NoLeader | F::Indeterminate => Kind::Io,
+            F::Indeterminate => Kind::Indeterminate,
+            F::Disk(_) | F::NoLeader => Kind::Io,
             F::OutOfRange => Kind::Invalid,
             F::Busy => Kind::Resources,
         };

@@ -8,8 +8,8 @@ use wire::nbd::transmission::{self, Errno, Limits, ReplyStyle, Request, put_done
 
 use crate::budget::Budget;
 use crate::channel::Channel;
-use crate::clients::Client;
-use crate::fault::Fault;
+use crate::clients::{Client, DropReason};
+use crate::fault::{Fault, Kind};
 use crate::outbox::{Outbox, Receipt};
 use crate::serve_core::ServingCore;
 use crate::snapshot::Operation;
@@ -75,7 +75,13 @@ impl Connection {
     }
 
     /// Answers anything but a successful READ or BLOCK_STATUS.
+    ///
+    /// A request whose outcome nobody knows gets no answer: the client sends it again over its next connection, as
+    /// it would had this whole node been lost, where an error would make a file system give up.
     pub fn done(&self, job: &Job, result: Result<(), Fault>, held_bytes: usize) {
+        if result.as_ref().is_err_and(|fault| fault.kind() == Kind::Indeterminate) {
+            self.client.disconnect(DropReason::LeaderLost);
+        }
         let result = result.map_err(|fault| self.errno(&fault));
         self.done_with(job, result, held_bytes);
     }
