@@ -12,7 +12,8 @@ use crate::event::{Change, LocalResult};
 use crate::fault::{DiskFault, Fault, Refusal};
 use crate::history::History;
 use crate::id::{
-    CommandId, DataId, Epoch, FlushId, ForwardId, OpId, ReplicaId, ReplicaSet, RequestId, Seq, Session, Time,
+    CommandId, DataId, Epoch, FlushId, ForwardId, Incarnation, OpId, ReplicaId, ReplicaSet, RequestId, Seq,
+    Session, Time,
 };
 use crate::journal::Journal;
 use crate::message::{Hello, Message};
@@ -75,6 +76,8 @@ pub(crate) struct Base {
     proposed: Option<Record>,
     /// The external coordinator's record, as last heard.
     pub(crate) external: Option<Record>,
+    /// The latest record of our line of history that anybody has told of in this run.
+    pub(crate) heard: Option<Record>,
 }
 
 impl Base {
@@ -101,6 +104,7 @@ impl Base {
             proposals: 0,
             proposed: None,
             external: None,
+            heard: None,
         }
     }
 
@@ -129,6 +133,22 @@ impl Base {
         if self.external.is_none_or(|known| record.epoch > known.epoch) {
             self.external = Some(record);
         }
+    }
+
+    /// A peer has told of a record.
+    pub(crate) fn note_heard(&mut self, record: Option<Record>) {
+        if record.map(|record| record.epoch) > self.heard.map(|heard| heard.epoch) {
+            self.heard = record;
+        }
+    }
+
+    /// A linked peer that leads by a later record than ours.
+    pub(crate) fn later_leader(&self) -> Option<ReplicaId> {
+        let own = self.journal.superblock().record.map(|record| record.epoch);
+        let leads = |&peer: &ReplicaId| {
+            self.hello(peer).is_some_and(|hello| hello.leads && hello.record.map(|record| record.epoch) > own)
+        };
+        self.peers().iter().find(leads)
     }
 
     /// Proposes a record to the external coordinator, unless an answer is owed to whomever; the proposal's number.
@@ -193,6 +213,7 @@ impl Base {
     /// Begins another role: what the last one has started comes back to nobody.
     pub(crate) fn new_generation(&mut self) {
         self.generation += 1;
+        self.journal.activity.none_awaited();
     }
 
     /// Whether no local change is under way, so that others' bytes may be put here safely.
@@ -267,6 +288,19 @@ impl Base {
         }
     }
 
+    /// Sends what concerns a request of one run of a peer: another run's requests have the same numbers.
+    pub(crate) fn send_to_run(
+        &mut self,
+        to: ReplicaId,
+        run: Incarnation,
+        message: Message,
+        data: Option<DataId>,
+    ) {
+        if self.hello(to).is_some_and(|hello| hello.incarnation == run) {
+            self.send_data(to, message, data);
+        }
+    }
+
     pub(crate) fn release(&mut self, data: Option<DataId>) {
         if let Some(data) = data {
             self.out.push(Effect::Release { data });
@@ -306,7 +340,7 @@ impl Base {
         let superblock = self.journal.superblock();
         Message::Hello(Box::new(Hello {
             replica: self.own(),
-            volume: superblock.volume,
+            volume: superblock.joined_volume(),
             names: self.config.names.clone(),
             size_bytes: superblock.size_bytes,
             region_bytes: superblock.region_bytes,
@@ -315,7 +349,7 @@ impl Base {
             record: superblock.record,
             history: self.journal.history(),
             leads,
-            blank: self.config.blank && superblock.volume.is_none(),
+            blank: self.config.blank && superblock.joined_volume().is_none(),
             unbroken: self.witness.is_unbroken(),
             activity: self.journal.activity_report(),
         }))

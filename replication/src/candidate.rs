@@ -138,8 +138,14 @@ impl Candidate {
         self.epoch = epoch.next();
         let epoch = self.epoch;
         if base.config.coordination == Coordination::External {
-            // The coordinator's epoch is the coordinator's to give.
-            self.stage = Stage::Promise(base.journal.version());
+            // The coordinator's epoch is the coordinator's to give. A first record is ours only if we remember it.
+            let (volume, is_new) = (base.config.new_volume, base.record().is_none());
+            let version = base.journal.edit(|superblock| {
+                if is_new {
+                    superblock.volume.get_or_insert(volume);
+                }
+            });
+            self.stage = Stage::Promise(version);
         } else {
             self.stage = Stage::Promise(base.journal.edit(|superblock| superblock.promised = epoch));
         }
@@ -148,6 +154,9 @@ impl Candidate {
 
     /// Goes as far as it can.
     pub(crate) fn advance(&mut self, base: &mut Base) -> Outcome {
+        if let Some(leader) = base.later_leader().filter(|_| !self.forced) {
+            return Outcome::Over(self.command, Refusal::LeaderAlive(leader));
+        }
         if self.stage == Stage::Settle {
             let members =
                 base.record().map_or(ReplicaSet::EMPTY, |record| record.in_sync).without(base.own());
@@ -247,7 +256,12 @@ impl Candidate {
     fn propose(&mut self, base: &mut Base) -> Outcome {
         let latest = base.record();
         let own = base.own();
-        let is_member = latest.is_none_or(|record| record.in_sync.contains(own));
+        let superblock = base.journal.superblock();
+        // One that has no record of its own has lost its copy, whatever the coordinator says of it.
+        let intends = |record: Record| record.leader == Some(own) && record.in_sync == ReplicaSet::only(own);
+        let began = superblock.record.is_some() || superblock.volume.is_some() && latest.is_some_and(intends);
+        let has_copy = began && !superblock.mixed;
+        let is_member = latest.is_none_or(|record| record.in_sync.contains(own) && has_copy);
         if !is_member && !self.forced && !base.sabotaged(crate::config::Sabotage::PromoteStale) {
             let since = base.journal.history().last_epoch();
             let in_sync = latest.map_or(ReplicaSet::EMPTY, |record| record.in_sync);

@@ -24,6 +24,9 @@ pub struct Term {
     pub last: Epoch,
 }
 
+/// Of a term that is made of several runs of its leader.
+const SEVERAL: Incarnation = Incarnation(0);
+
 /// The terms of a copy, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -47,11 +50,11 @@ impl History {
     /// So many terms are remembered.
     pub const TERMS_MAX: usize = 64;
 
-    /// From its terms, oldest first. The oldest beyond the limit are dropped.
-    pub fn from_terms(mut terms: Vec<Term>) -> History {
-        let excess = terms.len().saturating_sub(Self::TERMS_MAX);
-        terms.drain(..excess);
-        History { terms }
+    /// From its terms, oldest first. The oldest beyond the limit are made fewer.
+    pub fn from_terms(terms: Vec<Term>) -> History {
+        let mut history = History { terms };
+        history.shorten();
+        history
     }
 
     /// Its terms, oldest first.
@@ -82,8 +85,7 @@ impl History {
                 self.terms.push(term);
             }
         }
-        let excess = self.terms.len().saturating_sub(Self::TERMS_MAX);
-        self.terms.drain(..excess);
+        self.shorten();
     }
 
     /// How this copy stands to another.
@@ -99,9 +101,28 @@ impl History {
     /// Whether all that went into this copy went into the other as well.
     fn is_prefix_of(&self, other: &History) -> bool {
         let Some(tail) = self.terms.last() else { return true };
-        other.terms.iter().any(|term| {
-            (term.leader, term.incarnation) == (tail.leader, tail.incarnation) && tail.last <= term.last
-        })
+        other.terms.iter().any(|term| term.covers(tail))
+    }
+
+    /// Runs of one leader that follow one another become one; if there are none, the oldest is forgotten.
+    fn shorten(&mut self) {
+        while self.terms.len() > Self::TERMS_MAX {
+            let pair = self.terms.windows(2).position(|pair| pair[0].leader == pair[1].leader);
+            let next = self.terms.remove(pair.unwrap_or(0));
+            if let Some(index) = pair {
+                let folded = &mut self.terms[index];
+                folded.first = next.first;
+                folded.incarnation = SEVERAL;
+            }
+        }
+    }
+}
+
+impl Term {
+    /// Whether this has all of a term. (A leader that restarts goes on from all that it had, so its runs do not fork.)
+    fn covers(&self, other: &Term) -> bool {
+        let same_run = self.incarnation == other.incarnation || self.incarnation == SEVERAL;
+        self.leader == other.leader && same_run && self.first <= other.first && other.last <= self.last
     }
 }
 
@@ -153,8 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn old_terms_are_forgotten() {
+    fn a_leader_that_restarts_often_does_not_lose_who_was_away() {
         let epochs: Vec<_> = (1..200).map(|epoch| (0, epoch, epoch)).collect();
-        assert_eq!(history(&epochs).terms().len(), History::TERMS_MAX);
+        let long = history(&epochs);
+        assert_eq!(long.terms().len(), History::TERMS_MAX);
+        assert_eq!(history(&epochs[..7]).compare(&long), Comparison::Behind);
+        let other = history(&[(0, 1, 1), (1, 2, 2)]);
+        assert_eq!(other.compare(&long), Comparison::Diverged);
+    }
+
+    #[test]
+    fn leaders_in_turn_are_forgotten_in_the_end() {
+        let epochs: Vec<_> = (1..200).map(|epoch| ((epoch % 2) as u8, epoch, epoch)).collect();
+        let long = history(&epochs);
+        assert_eq!(long.terms().len(), History::TERMS_MAX);
+        assert_eq!(history(&epochs[..7]).compare(&long), Comparison::Diverged);
     }
 }

@@ -355,7 +355,7 @@ impl Primary {
                 if data.is_none() {
                     self.answers.note(peer, incarnation, id, result);
                 }
-                base.send_data(peer, Message::Forwarded { id, result }, data);
+                base.send_to_run(peer, incarnation, Message::Forwarded { id, result }, data);
                 base.release(data);
             }
         }

@@ -190,7 +190,7 @@ impl Replica {
         base.own().index() == 0
             && base.config.coordination == Coordination::Static
             && base.config.blank
-            && base.journal.superblock().volume.is_none()
+            && base.journal.superblock().joined_volume().is_none()
             && self.resume_at.is_none()
             && base.peers().iter().all(is_blank)
     }

@@ -40,6 +40,13 @@ pub struct Superblock {
     pub mixed: bool,
 }
 
+impl Superblock {
+    /// The volume whose data this copy holds, or some of it. (A UUID without a record is only an intention.)
+    pub fn joined_volume(&self) -> Option<VolumeId> {
+        self.volume.filter(|_| self.record.is_some())
+    }
+}
+
 /// Part of the bitmap of one absent replica: what it may lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BitmapPage {

@@ -73,7 +73,8 @@ impl Candidate {
         if superblock.mixed && !stale {
             return Err(Refusal::Mixed);
         }
-        if !latest.in_sync.contains(own) && !stale {
+        // One that has no record of its own has lost its copy, whatever others say of it.
+        if (!latest.in_sync.contains(own) || superblock.record.is_none()) && !stale {
             let since = base.journal.history().last_epoch();
             return Err(Refusal::NotInSync { since, in_sync: latest.in_sync });
         }
@@ -136,8 +137,11 @@ fn survey(promised: &[Promised], base: &Base) -> Known {
     let own = base.own();
     let history = base.journal.history();
     let latest = base.journal.superblock().record;
+    // What we have heard of counts where one replica alone may go on. (By majority, those that promise know enough.)
+    let by_one = base.config.on_peer_loss == OnPeerLoss::Continue;
+    let heard = base.heard.filter(|heard| by_one && latest.is_some_and(|latest| heard.epoch > latest.epoch));
     let mut known = Known {
-        latest,
+        latest: heard.or(latest),
         with_us: ReplicaSet::only(own),
         new: ReplicaSet::EMPTY,
         history,

@@ -24,6 +24,8 @@ struct Extent {
     since: Version,
     /// When it was last written to, in writes.
     used: u64,
+    /// A write waits for it to be on disk.
+    awaited: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,8 @@ pub(crate) struct Activity {
 
 impl Activity {
     pub(super) fn open(stored: &[u32]) -> Activity {
-        let extents = stored.iter().map(|&extent| (extent, Extent { since: 0, used: 0 })).collect();
+        let extents =
+            stored.iter().map(|&extent| (extent, Extent { since: 0, used: 0, awaited: false })).collect();
         Activity { extents, version: 0, durable: 0, clock: 0 }
     }
 
@@ -44,17 +47,29 @@ impl Activity {
         self.extents.len()
     }
 
-    /// Counts a write to these extents, if all are marked.
+    /// Counts a write to these extents, if all are marked. It begins at once if they are on disk.
     #[inline]
     pub(super) fn touch(&mut self, extents: RangeInclusive<u32>) -> Option<Mark> {
         self.clock += 1;
-        let mut since = 0;
-        for extent in extents {
+        let (mut since, mut awaited) = (0, false);
+        for extent in extents.clone() {
             let entry = self.extents.get_mut(&extent)?;
             entry.used = self.clock;
             since = since.max(entry.since);
+            awaited |= entry.awaited;
         }
-        Some(if self.durable >= since { Mark::Ready } else { Mark::Wait(since) })
+        let is_ready = self.durable >= since;
+        if awaited == is_ready {
+            for extent in extents {
+                self.extents.get_mut(&extent).expect("it was there above").awaited = !is_ready;
+            }
+        }
+        Some(if is_ready { Mark::Ready } else { Mark::Wait(since) })
+    }
+
+    /// Nobody waits for anything any more.
+    pub(crate) fn none_awaited(&mut self) {
+        self.extents.values_mut().for_each(|entry| entry.awaited = false);
     }
 
     pub(super) fn missing(&self, extents: RangeInclusive<u32>) -> usize {
@@ -64,15 +79,17 @@ impl Activity {
     pub(super) fn add(&mut self, extents: RangeInclusive<u32>) -> Mark {
         self.version += 1;
         for extent in extents {
-            let fresh = Extent { since: self.version, used: self.clock };
-            self.extents.entry(extent).or_insert(fresh).used = self.clock;
+            let fresh = Extent { since: self.version, used: 0, awaited: true };
+            let entry = self.extents.entry(extent).or_insert(fresh);
+            entry.used = self.clock;
+            entry.awaited = true;
         }
         Mark::Wait(self.version)
     }
 
-    /// All extents whose mark is on disk, least used first. Whoever asked for another has not begun to write there.
+    /// All extents whose mark is on disk and that no write waits for, least used first.
     pub(super) fn least_used(&self) -> Vec<u32> {
-        let on_disk = self.extents.iter().filter(|(_, entry)| entry.since <= self.durable);
+        let on_disk = self.extents.iter().filter(|(_, entry)| entry.since <= self.durable && !entry.awaited);
         let mut extents: Vec<_> = on_disk.map(|(&extent, entry)| (entry.used, extent)).collect();
         extents.sort_unstable();
         extents.into_iter().map(|(_, extent)| extent).collect()

@@ -41,6 +41,8 @@ pub(super) struct Rounds {
     writing: usize,
     /// Something was written since the last round began.
     written: bool,
+    /// After one has failed, none begins of itself before this.
+    not_before: Time,
 }
 
 impl Rounds {
@@ -132,7 +134,7 @@ impl Primary {
     /// Begins a round if one is wanted and none runs.
     pub(super) fn advance_rounds(&mut self, base: &mut Base) {
         let settles = self.peers.iter().flatten().any(|peer| peer.phase == Phase::Settling(None));
-        let mends = self.mending && self.is_mended(base);
+        let mends = self.mending && self.is_mended(base) && base.now >= self.rounds.not_before;
         let is_wanted = !self.rounds.next.is_empty() || self.rounds.wanted || settles || mends;
         // The last record of a term comes after its last round; who asks then asks the next leader.
         let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
@@ -248,6 +250,7 @@ impl Primary {
             return;
         }
         let round = self.rounds.round.take().expect("it is there");
+        self.rounds.not_before = base.now.after(base.config.timing.ping);
         for source in round.sources {
             self.clients -= 1;
             self.reply(source, Err(Fault::Disk(fault)), None, base);

@@ -35,6 +35,11 @@ impl Primary {
     pub(super) fn own_disk_failed(&mut self, seq: Option<Seq>, fault: DiskFault, base: &mut Base) {
         if let Some(job) = seq.and_then(|seq| self.jobs.get_mut(&seq)) {
             job.own_fault = Some(fault);
+            if job.stage == Stage::Running && matches!(job.kind, Kind::Write { .. }) {
+                // Half of it may be here: no flush of ours makes that equal to the others'.
+                let geometry = base.geometry();
+                base.journal.inherited.insert(&geometry, job.range);
+            }
         }
         let is_news = base.disk_failed.replace(fault).is_none();
         if is_news {
@@ -68,12 +73,18 @@ impl Primary {
                 self.clients -= 1;
                 self.reply(source, Err(Fault::Disk(fault)), None, base);
             }
+            if matches!(job.kind, Kind::Write { .. }) {
+                // What is here now is the truth, half written or not.
+                base.journal.note_change(job.range, ReplicaSet::only(base.own()));
+            }
             // Who is being brought up to date may have these bytes now, and we have not.
             for peer in job.sent.without(base.own()).iter() {
                 self.drop_peer(peer, DisconnectReason::Disk(fault), base);
             }
         }
         self.fail_round(fault, base);
+        // A round ends the doubt about what was half written.
+        self.mending |= !base.journal.inherited.is_empty();
         self.retry = true;
     }
 
@@ -144,9 +155,9 @@ impl Primary {
                     let (operation, data) = (job.operation(), job.data());
                     returned.push(Returned { request, id, operation, data, sent_before });
                 }
-                Source::Forwarded { peer, id, .. } => {
+                Source::Forwarded { peer, incarnation, id } => {
                     base.release(job.data());
-                    base.send(peer, Message::NotLeading { id });
+                    base.send_to_run(peer, incarnation, Message::NotLeading { id }, None);
                 }
             }
         }
@@ -156,7 +167,9 @@ impl Primary {
                     let operation = Operation::Flush;
                     returned.push(Returned { request, id, operation, data: None, sent_before: None });
                 }
-                Source::Forwarded { peer, id, .. } => base.send(peer, Message::NotLeading { id }),
+                Source::Forwarded { peer, incarnation, id } => {
+                    base.send_to_run(peer, incarnation, Message::NotLeading { id }, None);
+                }
             }
         }
         self.end_commands(base);

@@ -48,7 +48,7 @@ impl Replica {
     /// The volume that this copy belongs to; None while it belongs to none.
     #[inline]
     pub fn volume(&self) -> Option<VolumeId> {
-        self.base.journal.superblock().volume
+        self.base.journal.superblock().joined_volume()
     }
 
     /// Changes when acknowledged, unflushed writes may be lost; 0 while unknown.
@@ -78,7 +78,7 @@ impl Replica {
                     (true, true) => RoleState::InSync,
                     (true, false) => RoleState::Joining,
                     (false, _) if diverged => RoleState::SplitBrain,
-                    (false, _) if superblock.volume.is_none() => RoleState::New,
+                    (false, _) if superblock.joined_volume().is_none() => RoleState::New,
                     (false, true) => RoleState::Consistent,
                     (false, false) if superblock.mixed => RoleState::Mixed,
                     (false, false) => RoleState::Outdated,

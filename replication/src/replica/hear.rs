@@ -187,6 +187,9 @@ impl Replica {
         self.base.witness.forget_runs_before(peer, hello.incarnation);
         let diverges = self.base.journal.history().compare(&hello.history) == Comparison::Diverged;
         let its = hello.history.clone();
+        if !diverges {
+            self.base.note_heard(hello.record);
+        }
         if let Some(link) = self.base.link_mut(peer) {
             link.hello = Some(hello);
             if !diverges {
@@ -293,7 +296,7 @@ fn stranger(peer: ReplicaId, hello: &Hello, base: &Base) -> Option<Refusal> {
     if hello.region_bytes != geometry.region_bytes {
         return Some(Refusal::OtherRegions { its: hello.region_bytes, own: geometry.region_bytes });
     }
-    let volume = base.journal.superblock().volume;
+    let volume = base.journal.superblock().joined_volume();
     let differs = hello.volume.is_some_and(|its| volume.is_some_and(|own| own != its));
     differs.then_some(Refusal::OtherVolume)
 }

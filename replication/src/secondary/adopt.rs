@@ -8,7 +8,7 @@ use crate::config::{OnPeerLoss, Sabotage};
 use crate::coordinator::Coordination;
 use crate::effect::Notice;
 use crate::fault::Refusal;
-use crate::history::{Comparison, History};
+use crate::history::Comparison;
 use crate::id::{ReplicaId, ReplicaSet, Session};
 use crate::journal::Version;
 use crate::message::{Lead, Message};
@@ -83,7 +83,7 @@ fn refusal(lead: &Lead, base: &Base) -> Option<Refusal> {
     if lead.record.epoch < superblock.promised && !base.sabotaged(Sabotage::ForgetEpochCheck) {
         return Some(Refusal::OldEpoch(superblock.promised));
     }
-    if superblock.volume.is_some_and(|volume| volume != lead.volume) {
+    if superblock.joined_volume().is_some_and(|volume| volume != lead.volume) {
         return Some(Refusal::OtherVolume);
     }
     let mut chain = lead.history.clone();
@@ -96,14 +96,6 @@ fn refusal(lead: &Lead, base: &Base) -> Option<Refusal> {
     }
     let record = superblock.record?;
     if record.epoch == lead.record.epoch && record != lead.record {
-        return Some(Refusal::OldEpoch(record.epoch));
-    }
-    // By majority: an epoch that we have helped into force must not be passed over.
-    let by_majority =
-        base.config.coordination == Coordination::Static && base.config.on_peer_loss == OnPeerLoss::Suspend;
-    let mut latest = History::default();
-    latest.extend(&record);
-    if by_majority && latest.compare(&chain) == Comparison::Diverged {
         return Some(Refusal::OldEpoch(record.epoch));
     }
     None
