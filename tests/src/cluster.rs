@@ -138,10 +138,15 @@ impl Cluster {
         Ok(Some(Cluster { nodes, network, scratch }))
     }
 
-    /// Lays it, starts all, and waits until the volume has begun, led by `a`, and is in sync everywhere.
+    /// Lays it, starts all, and waits until the volume has begun, led by `a`, and is in sync everywhere. On backings
+    /// that were there before, it begins when an operator says so.
     pub fn start(plan: &Plan) -> Result<Option<Cluster>> {
         let Some(mut cluster) = Cluster::lay(plan)? else { return Ok(None) };
+        let is_new = plan.backings.iter().flatten().all(|backing| !backing.exists());
         cluster.nodes.iter_mut().try_for_each(Node::start)?;
+        if !is_new {
+            cluster.await_promoted(0)?;
+        }
         cluster.await_in_sync()?;
         Ok(Some(cluster))
     }
@@ -227,13 +232,32 @@ impl Cluster {
         })
     }
 
+    /// Has a node promoted, as soon as that can lose nothing.
+    pub fn await_promoted(&self, node: usize) -> Result<()> {
+        self.await_control(node, &["promote", VOLUME])
+    }
+
+    /// Moves the lead to a node, if it is not there, and waits until all are in sync.
+    pub fn lead_by(&self, node: usize) -> Result<()> {
+        self.await_in_sync()?;
+        match self.leader() {
+            Some(leader) if leader != node => {
+                self.nodes[leader].control(&["demote", VOLUME])?;
+                self.await_promoted(node)?;
+                self.await_in_sync()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until a command is carried out that may have to wait for others.
     pub fn await_control(&self, node: usize, words: &[&str]) -> Result<()> {
         let last = std::cell::RefCell::new(String::new());
         let done = self.until(&words.join(" "), || {
             let (succeeded, said) = self.nodes[node].control_tried(words)?;
+            let is_done = succeeded || said.contains("leads already");
             last.replace(said);
-            Ok(succeeded)
+            Ok(is_done)
         });
         done.with_context(|| {
             format!("`ringsan {}` on {}: {}", words.join(" "), self.nodes[node].name(), last.borrow())
@@ -242,7 +266,8 @@ impl Cluster {
 
     /// Runs fio with its own verification against this node, from where clients are; it must succeed.
     pub fn fio(&self, node: usize, job: &[&str]) -> Result<String> {
-        let common = ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
+        let common =
+            ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
         let uri = format!("--uri={}", self.nodes[node].uri());
         let tool = Tool::new("fio").args(common).args(job).arg(uri).folder(self.scratch.path());
         self.network.middle().run(|| tool.ok())

@@ -105,7 +105,8 @@ fn a_forced_promotion_of_a_copy_in_sync_loses_nothing() -> Result<()> {
 
 #[test]
 fn a_byte_changed_under_a_replica_is_found_and_mended() -> Result<()> {
-    let Some(cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
+    let plan = Plan::new(2).size(0, 8 << 20).size(1, 8 << 20);
+    let Some(cluster) = Cluster::start(&plan)? else { return Ok(()) };
     let mut client = cluster.node(0).attach()?;
     client.write(0, &random(1, 4 << 20))?;
     client.flush()?;
@@ -143,7 +144,10 @@ fn zeroes_and_trims_reach_both() -> Result<()> {
     for place in [0, 1 << 20, 2 << 20] {
         ensure!(seen[place + 100..place + 1_000_100].iter().all(|byte| *byte == 0), "not zero at {place}");
         ensure!(seen[place..place + 100] == data[place..place + 100], "too much is zero before {place}");
-        ensure!(seen[place + 1_000_100..][..40_000] == data[place + 1_000_100..][..40_000], "zero after {place}");
+        ensure!(
+            seen[place + 1_000_100..][..40_000] == data[place + 1_000_100..][..40_000],
+            "zero after {place}"
+        );
     }
     ensure!(far.read(0, 4 << 20)? == seen, "the other reads something else");
     cluster.stop_and_compare()
