@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use ureq::http::Method;
 
-use super::client::{Client, ClientArgs};
+use super::client::ClientArgs;
 use super::volume::path_of;
 use super::{Failure, print};
 use crate::status::mirror::{PromoteRequest, TermStatus};
@@ -83,7 +83,7 @@ pub fn discard(args: &DiscardArgs) -> Result<(), Failure> {
     let client = args.client.client()?;
     let volume: VolumeStatus = client.get(&path_of(name))?;
     let mirror = mirror_of(&volume)?;
-    check_copy(mirror, &args.copy, &client)?;
+    check_copy(mirror, &args.copy, client.base())?;
     print(&format!("{name}: {}\n", given_up(mirror)))?;
     let _: serde_json::Value =
         client.send_json(Method::POST, &format!("{}/discard", path_of(name)), &json!({}))?;
@@ -104,7 +104,7 @@ pub(super) fn mirror_of(volume: &VolumeStatus) -> Result<&MirrorStatus, Failure>
 }
 
 /// A copy is given up only on its own node, where nobody can mean another one by mistake, and not while it leads.
-fn check_copy(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(), Failure> {
+fn check_copy(mirror: &MirrorStatus, copy: &Copy, base: &str) -> Result<(), Failure> {
     let Copy { volume, node } = copy;
     if mirror.replica(node).is_none() {
         let names: Vec<_> = mirror.replicas.iter().map(|replica| replica.name.as_str()).collect();
@@ -114,7 +114,7 @@ fn check_copy(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(),
         )));
     }
     if mirror.own != *node {
-        let (asked, base) = (&mirror.own, client.base());
+        let asked = &mirror.own;
         return Err(Failure::Error(format!(
             "{base} is node {asked}, not {node}: run `ringsan discard {volume}@{node}` on {node}, or give --admin of \
              {node}"
@@ -123,6 +123,12 @@ fn check_copy(mirror: &MirrorStatus, copy: &Copy, client: &Client) -> Result<(),
     if mirror.leads() {
         return Err(Failure::Error(format!(
             "volume `{volume}`: the copy on {node} leads: `ringsan demote {volume}` first, if another is to be kept"
+        )));
+    }
+    if !mirror.replicas.iter().any(|replica| replica.link.as_ref().is_some_and(|link| link.up)) {
+        return Err(Failure::Error(format!(
+            "volume `{volume}`: no other copy is within reach of {node} that could take the place of this one: bring \
+             back the node whose copy is to be kept, then discard"
         )));
     }
     Ok(())
@@ -186,6 +192,28 @@ mod tests {
         mirror.replicas[1].diverged = vec![TermStatus { leader: "b".into(), first_epoch: 2, last_epoch: 7 }];
         let text = given_up(&mirror);
         assert!(text.contains("on a: ") && text.contains("b 2, a 3 to 5; that of b b 2 to 7"), "{text}");
+    }
+
+    #[test]
+    fn only_a_following_copy_of_the_node_that_is_asked_is_given_up_and_not_the_last_within_reach() {
+        let mut snapshot = leading();
+        snapshot.status.role = replication::RoleState::SplitBrain;
+        let mirror = MirrorStatus::new("db", &snapshot, None);
+        let refusal = |mirror: &MirrorStatus, node: &str| {
+            let copy = Copy { volume: "db".into(), node: node.into() };
+            match check_copy(mirror, &copy, "http://a") {
+                Err(Failure::Error(text)) => text,
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(refusal(&mirror, "a"), "Ok(())");
+        assert!(refusal(&mirror, "b").contains("run `ringsan discard db@b` on b, or give --admin of b"));
+        assert!(refusal(&mirror, "x").contains("no replica on x; it has them on a, b, c"));
+        let leader = MirrorStatus::new("db", &leading(), None);
+        assert!(refusal(&leader, "a").contains("`ringsan demote db` first"));
+        snapshot.links.iter_mut().for_each(|link| link.is_up = false);
+        let alone = MirrorStatus::new("db", &snapshot, None);
+        assert!(refusal(&alone, "a").contains("no other copy is within reach"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Its one rule: `explanation` is empty only when every replica is in sync and nothing needs doing.
 
+mod explanation;
+
 use std::collections::BTreeMap;
 
 use replication::{History, PeerState, PeerStatus, ReplicaId, RoleState};
@@ -9,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Latency;
 use super::refusal::refusal_text;
-use crate::config::units::size_rounded;
 use crate::snapshot::{LinkSnapshot, MirrorSnapshot, Stage, VerificationSnapshot};
 
 /// The mirror of one volume, as this node knows it.
@@ -168,7 +169,7 @@ impl MirrorStatus {
             last_fault: status.last_fault.map(|fault| fault.to_string()),
             stages: stages(now, before.and_then(|(earlier, _)| earlier)),
             verification: now.verification.as_ref().map(VerificationStatus::from),
-            explanation: explanation(volume, now),
+            explanation: explanation::lines(volume, now),
         }
     }
 
@@ -342,63 +343,6 @@ fn stages(now: &MirrorSnapshot, earlier: Option<&MirrorSnapshot>) -> BTreeMap<St
         Some((stage.name().to_owned(), Latency::of(&recent)?))
     };
     Stage::ALL.iter().enumerate().filter_map(since).collect()
-}
-
-/// The machine's own words, and what it cannot know: why there is no link, what a comparison has found, and how the
-/// volume is called.
-fn explanation(volume: &str, now: &MirrorSnapshot) -> Vec<String> {
-    let status = &now.status;
-    let mut lines: Vec<String> = now.explanation.iter().map(|line| with_names(line, volume, now)).collect();
-    for link in now.links.iter().filter(|link| !link.is_up && !link.trouble.is_empty()) {
-        add_trouble(&mut lines, link);
-    }
-    for peer in status.peers.iter().filter(|peer| !peer.in_sync && !status.in_sync.is_empty()) {
-        let name = name_of(&status.names, peer.peer);
-        if !lines.iter().any(|line| is_about(line, &name)) {
-            let leader =
-                status.leader.map_or("the node that leads".to_owned(), |id| name_of(&status.names, id));
-            lines.push(format!("{name}: not in sync; `ringsan explain {volume}` on {leader} says why"));
-        }
-    }
-    lines.extend(differences(volume, now));
-    lines
-}
-
-/// Commands as they can be pasted, and refusals with the names of nodes.
-fn with_names(line: &str, volume: &str, now: &MirrorSnapshot) -> String {
-    let names = &now.status.names;
-    let refusals = now.status.peers.iter().filter_map(|peer| peer.refusal.as_ref());
-    let line = refusals.fold(line.to_owned(), |line, refusal| {
-        line.replace(&refusal.to_string(), &refusal_text(refusal, volume, names))
-    });
-    line.replace("`ringsan promote`", &format!("`ringsan promote {volume}`"))
-        .replace("`ringsan discard`", &format!("`ringsan discard {volume}@NODE`"))
-}
-
-/// Puts the reason for a missing link where the missing link is told of.
-fn add_trouble(lines: &mut Vec<String>, link: &LinkSnapshot) {
-    let LinkSnapshot { peer, trouble, .. } = link;
-    let unlinked = format!("{peer}: not linked");
-    match lines.iter_mut().find(|line| line.starts_with(&unlinked)) {
-        Some(line) => *line = format!("{unlinked} ({trouble}){}", &line[unlinked.len()..]),
-        None => lines.push(format!("{peer}: no link: {trouble}")),
-    }
-}
-
-fn is_about(line: &str, name: &str) -> bool {
-    line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'))
-}
-
-/// What was found and left; only while this node leads, since another leader may have mended it.
-fn differences(volume: &str, now: &MirrorSnapshot) -> Option<String> {
-    let found = now.verification.as_ref().filter(|found| !found.is_running && !found.repairs)?;
-    (found.differing_bytes > 0 && leads(now.status.role)).then(|| {
-        format!(
-            "the last comparison found differences in regions of {}: `ringsan verify {volume} --repair` sends the \
-             leader's bytes there",
-            size_rounded(found.differing_bytes)
-        )
-    })
 }
 
 #[cfg(test)]

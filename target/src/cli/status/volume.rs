@@ -136,7 +136,7 @@ fn links(mirror: &MirrorStatus) -> String {
 }
 
 fn stages(mirror: &MirrorStatus) -> String {
-    let mut table = Table::new(&["WRITES: STAGE", "P50", "P99", "P99.9", "MAX"], &[1, 2, 3, 4]);
+    let mut table = Table::new(&["STAGE OF WRITES", "P50", "P99", "P99.9", "MAX"], &[1, 2, 3, 4]);
     for stage in Stage::ALL.map(Stage::name) {
         let Some(latency) = mirror.stages.get(stage) else { continue };
         let cell = |read: fn(&Latency) -> f64| latency_cell(Some(latency), read);
@@ -209,7 +209,7 @@ last comparison: 1 MiB, no differences
             "{}",
             links(mirror)
         );
-        assert!(stages(mirror).contains("order          9 µs"), "{}", stages(mirror));
+        assert!(stages(mirror).contains("order            9 µs"), "{}", stages(mirror));
     }
 
     #[test]

@@ -130,9 +130,9 @@ fn nothing_out_of_sync_goes_without_a_word() {
     mirror.links[1] = link("c", false, "connection refused");
     let lines = MirrorStatus::new("db", &mirror, None).explanation;
     assert_eq!(lines, ["c: no link: connection refused"]);
-    mirror.explanation = vec!["c: not linked; it will lack 7 bytes".into()];
+    mirror.explanation = vec!["c: not linked; it will lack 65536 bytes.".into()];
     let lines = MirrorStatus::new("db", &mirror, None).explanation;
-    assert_eq!(lines, ["c: not linked (connection refused); it will lack 7 bytes"]);
+    assert_eq!(lines, ["c: not linked (connection refused); it will lack 64 KiB."]);
 }
 
 #[test]
