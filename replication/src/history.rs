@@ -121,8 +121,9 @@ impl History {
 impl Term {
     /// Whether this has all of a term. (A leader that restarts goes on from all that it had, so its runs do not fork.)
     fn covers(&self, other: &Term) -> bool {
-        let same_run = self.incarnation == other.incarnation || self.incarnation == SEVERAL;
-        self.leader == other.leader && same_run && self.first <= other.first && other.last <= self.last
+        let same_run = self.incarnation == other.incarnation
+            || self.incarnation == SEVERAL && self.first <= other.last;
+        self.leader == other.leader && same_run && other.last <= self.last
     }
 }
 
