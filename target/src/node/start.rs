@@ -2,7 +2,7 @@
 //!
 //! What can fail without leaving a trace comes first: the configuration, the backings, the portals, the
 //! kernel's io_uring. Then folders, files and records are made. Its one rule: a start that fails leaves
-//! nothing behind.
+//! nothing behind; but once a mirrored volume is served, whose peers may count on it, what was made stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -155,7 +155,7 @@ impl Served<'_> {
         }
     }
 
-    /// Brings the declared volumes into service, their files made where they are missing.
+    /// Brings the declared volumes into service, those with replicas last, their files made where they are missing.
     async fn serve_declared(
         &self,
         surveyed: Vec<Surveyed>,
@@ -164,14 +164,19 @@ impl Served<'_> {
         undo: &mut Undo,
     ) -> Result<Vec<Record>, Fault> {
         let mut records = Vec::new();
-        for volume in surveyed {
+        let is_mirrored = |volume: &Surveyed| volume.declaration.mirror.is_some();
+        let (mirrored, plain): (Vec<_>, Vec<_>) = surveyed.into_iter().partition(is_mirrored);
+        for volume in plain.into_iter().chain(mirrored) {
             let uuid = records::identity(&volume, state);
             make_file(&volume, uuid, undo)?;
-            if volume.declaration.mirror.is_some() {
+            if is_mirrored(&volume) {
                 live.own.files(uuid).prepare(undo)?;
             }
             let settings = Arc::new(live.own.settings(&volume, uuid, &live.mirror)?);
             let service = self.attach(live, &settings).await?;
+            if is_mirrored(&volume) {
+                undo.keep();
+            }
             live.enter(LiveVolume::new(&volume, settings, service));
             records.push(records::record_of(&volume, uuid, Owner::Config));
         }

@@ -60,14 +60,19 @@ impl Node {
         Ok(())
     }
 
+    /// Remembers a volume, then serves it: what its peers may count on is not forgotten.
     async fn add_volume(&self, state: &mut State, volume: &Surveyed, uuid: Uuid) -> Result<(), Fault> {
-        let live = self.attached(volume, uuid).await?;
-        if let Err(fault) = state.put(record_of(volume, uuid, Owner::Api)) {
-            let _ = self.detach_live(&live, Duration::ZERO).await;
-            return Err(fault);
+        state.put(record_of(volume, uuid, Owner::Api))?;
+        match self.attached(volume, uuid).await {
+            Ok(added) => {
+                self.live().enter(added);
+                Ok(())
+            }
+            Err(fault) => {
+                let _ = state.forget(&volume.declaration.name);
+                Err(fault)
+            }
         }
-        self.live().enter(live);
-        Ok(())
     }
 
     /// Gives a volume another size.
