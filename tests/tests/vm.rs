@@ -1,11 +1,17 @@
 //! A guest machine: its kernel attaches over NBD and iSCSI, and its emulated NVMe drive is a backing. Correctness
 //! only; an emulated machine says nothing about speed. `tests/run vm` prepares it and runs these.
 
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tests::guest::{Calls, Guest};
+use tests::launch::free_address;
 use tests::proxy::Proxy;
 use tests::skip::skip;
-use tests::{Launch, MIB, Scratch, iscsi};
+use tests::{Launch, MIB, Scratch, Target, iscsi};
 
 #[test]
 fn the_kernel_attaches_with_one_connection() -> Result<()> {
@@ -123,6 +129,70 @@ fn a_device_outlives_the_loss_of_either_of_its_two_nodes() -> Result<()> {
     other.stop()?;
     target.stop()?;
     Ok(())
+}
+
+#[test]
+fn a_device_outlives_the_death_of_either_node_of_a_mirrored_volume() -> Result<()> {
+    if std::env::var("RINGSAN_VM").is_ok_and(|only| only != "alone") && skip("measures stalls: tests/run vm")
+    {
+        return Ok(());
+    }
+    let folders = [Scratch::new()?, Scratch::new()?];
+    let portals = [free_address(), free_address()];
+    let mut running = Vec::new();
+    for (folder, name) in folders.iter().zip(["a", "b"]) {
+        running.push(Some(replica(folder, name, portals)?.start()?));
+    }
+    let ports = running.iter().flatten().map(|node| node.address().port().to_string()).collect::<Vec<_>>();
+    await_in_sync(&running)?;
+    let calls = Calls::new(&folders[0], &["kill_a", "kill_b", "start_a", "start_b", "lead_b"])?;
+    let client = client_for_guest()?;
+    let options = [calls.options(), vec!["--bin", &client]].concat();
+    let Some(guest) = Guest::new(&options, "mirrored.sh") else { return Ok(()) };
+    let mut ended = [None, None];
+    let said = calls.run(guest, ["10.0.2.2", &ports[0], &ports[1], "disk"], |call| {
+        let (what, which) = call.split_once('_').context("a call names a node")?;
+        let node = usize::from(which == "b");
+        match what {
+            "kill" => ended[node] = Some(running[node].take().context("it runs")?.kill()?),
+            "start" => {
+                running[node] = Some(ended[node].take().context("it was killed")?.start()?);
+                await_in_sync(&running)?;
+            }
+            _ => {
+                running[1 - node].as_ref().context("it runs")?.control(&["demote", "disk"])?.ok()?;
+                let heir = running[node].as_ref().context("it runs")?;
+                while heir.control(&["promote", "disk"])?.ok().is_err() {}
+                await_in_sync(&running)?;
+            }
+        }
+        Ok(())
+    })?;
+    said.lines().filter(|line| line.starts_with("   ")).for_each(|line| println!("{line}"));
+    running.into_iter().flatten().try_for_each(|node| node.stop().map(drop))
+}
+
+/// A node that holds one replica of the volume `disk`, with its files in `folder`.
+fn replica(folder: &Scratch, name: &str, portals: [SocketAddr; 2]) -> Result<Launch> {
+    let key = folder.text("mirror.key", "a-key-that-both-nodes-have-long-enough-for-anybody\n")?;
+    fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+    let [a, b] = portals;
+    let tables = format!(
+        "[node]\nname = {name:?}\n[peers]\na = \"{a}\"\nb = \"{b}\"\n[mirror]\nkey_file = \"mirror.key\"\n[[volume]]\n\
+         name = \"disk\"\nbacking = \"disk.img\"\nsize = \"128M\"\nreplicas = [\"a\", \"b\"]\n"
+    );
+    Ok(Launch::new(folder).tables(&tables))
+}
+
+/// Until each says that both are in sync.
+fn await_in_sync(nodes: &[Option<Target>]) -> Result<()> {
+    nodes.iter().flatten().try_for_each(|node| {
+        let both = |status: &Value| {
+            let volumes = status["volumes"].as_array().into_iter().flatten();
+            volumes.filter_map(|volume| volume["mirror"]["in_sync"].as_array()).any(|set| set.len() == 2)
+        };
+        node.await_status("both in sync", both)
+    })
 }
 
 fn attach_by_ringsan_nbd(connections: u32) -> Result<()> {
