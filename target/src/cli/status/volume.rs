@@ -95,7 +95,9 @@ fn replicas(mirror: &MirrorStatus) -> String {
             or_dash(replica.progress.map(|progress| format!("{:.0} %", progress * 100.0))),
             or_dash(rate.map(|rate| size_rounded(rate as u64))),
             or_dash(time_left(replica)),
-            or_dash(replica.link.as_ref().map(|_| size_rounded(replica.lag_bytes))),
+            or_dash(
+                replica.link.as_ref().filter(|_| mirror.leads()).map(|_| size_rounded(replica.lag_bytes)),
+            ),
         ]);
     }
     table.text()
