@@ -1,0 +1,230 @@
+//! Whether the answers about one sector fit one register: each request took effect at one moment between its
+//! sending and its answer.
+//!
+//! All possible states are followed through time. Its one rule: nothing is decided before an answer forces it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::{Asked, Loss, Request};
+
+/// Requests under way at once, beyond which a sector is not judged.
+const PENDING_MAX: usize = 60;
+
+/// One step of the register.
+enum Step {
+    Read(u64),
+    Write(u64),
+    /// Any of these values, or the one that is there.
+    Lose(Vec<u64>),
+}
+
+struct Operation {
+    step: Step,
+    begins: u64,
+    /// `u64::MAX`: perhaps never.
+    ends: u64,
+}
+
+/// What the register may hold, and which pending operations have taken effect.
+type State = (u64, u64);
+
+/// Judges one sector.
+pub fn check(
+    sector: usize,
+    requests: &[&Request],
+    flushes: &[(u64, u64)],
+    losses: &[Loss],
+) -> Result<(), String> {
+    let mut operations: Vec<Operation> = requests.iter().filter_map(|one| operation(sector, one)).collect();
+    settle_unanswered(&mut operations);
+    for loss in losses {
+        let step = Step::Lose(candidates(requests, flushes, loss));
+        operations.push(Operation { step, begins: loss.since, ends: loss.until });
+    }
+    match follow(&operations) {
+        Ok(()) => Ok(()),
+        Err(at) => Err(complaint(sector, &operations, at)),
+    }
+}
+
+fn operation(sector: usize, request: &Request) -> Option<Operation> {
+    let ends = request.answered.unwrap_or(u64::MAX);
+    let step = match &request.asked {
+        Asked::Read(tags) => {
+            request.answered?;
+            Step::Read(tags[sector - request.first])
+        }
+        Asked::Write(tag) => Step::Write(*tag),
+        Asked::Flush => return None,
+    };
+    Some(Operation { step, begins: request.sent, ends })
+}
+
+/// An unanswered write that nobody has seen may as well not have happened; one that was seen has happened by then.
+fn settle_unanswered(operations: &mut Vec<Operation>) {
+    let reads: Vec<(u64, u64)> = operations
+        .iter()
+        .filter_map(|operation| match operation.step {
+            Step::Read(tag) => Some((tag, operation.ends)),
+            _ => None,
+        })
+        .collect();
+    operations.retain_mut(|operation| match operation.step {
+        Step::Write(tag) if operation.ends == u64::MAX && tag != 0 => {
+            let seen = reads.iter().filter(|(read, _)| *read == tag).map(|(_, at)| *at).min();
+            operation.ends = seen.unwrap_or(u64::MAX);
+            seen.is_some()
+        }
+        _ => true,
+    });
+}
+
+/// What a loss may leave: nothing that was surely overwritten by something durable.
+fn candidates(requests: &[&Request], flushes: &[(u64, u64)], loss: &Loss) -> Vec<u64> {
+    let flushed_to = flushes.iter().filter(|(_, answered)| *answered <= loss.since).map(|(sent, _)| *sent).max();
+    let is_durable = |request: &Request| {
+        let Some(answered) = request.answered else { return false };
+        !loss.of_anything
+            && ((request.durable && answered <= loss.since) || flushed_to.is_some_and(|sent| answered <= sent))
+    };
+    let writes = |request: &Request| match request.asked {
+        Asked::Write(tag) => Some(tag),
+        _ => None,
+    };
+    let durable_since = requests.iter().filter(|one| writes(one).is_some() && is_durable(one)).map(|one| one.sent).max();
+    let is_kept = |request: &&&Request| {
+        durable_since.is_none_or(|since| request.answered.is_none_or(|answered| answered >= since))
+    };
+    let mut tags: Vec<u64> = requests.iter().filter(is_kept).filter_map(|one| writes(one)).collect();
+    if durable_since.is_none() {
+        tags.push(0);
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}
+
+fn follow(operations: &[Operation]) -> Result<(), u64> {
+    let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        moments.push((operation.begins, false, index));
+        if operation.ends < u64::MAX {
+            moments.push((operation.ends, true, index));
+        }
+    }
+    moments.sort_unstable();
+    let mut pending: Vec<Option<usize>> = Vec::new();
+    let mut states: BTreeSet<State> = BTreeSet::from([(0, 0)]);
+    for (time, is_end, index) in moments {
+        if !is_end {
+            match pending.iter().position(Option::is_none) {
+                Some(place) => pending[place] = Some(index),
+                None if pending.len() < PENDING_MAX => pending.push(Some(index)),
+                None => return Ok(()),
+            }
+            continue;
+        }
+        let place = pending.iter().position(|one| *one == Some(index)).expect("what ends has begun");
+        states = reach(states, &pending, operations, place);
+        pending[place] = None;
+        if states.is_empty() {
+            return Err(time);
+        }
+    }
+    Ok(())
+}
+
+/// All states in which the operation at `place` has taken effect, which is forgotten then.
+fn reach(from: BTreeSet<State>, pending: &[Option<usize>], operations: &[Operation], place: usize) -> BTreeSet<State> {
+    let mut seen: BTreeSet<State> = BTreeSet::new();
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<State> = from.into_iter().collect();
+    while let Some((value, done)) = next.pop() {
+        let done = absorb(value, done, pending, operations);
+        if !seen.insert((value, done)) {
+            continue;
+        }
+        if done & (1 << place) != 0 {
+            reached.insert((value, done & !(1 << place)));
+            continue;
+        }
+        for (slot, index) in pending.iter().enumerate() {
+            let Some(index) = index.filter(|_| done & (1 << slot) == 0) else { continue };
+            match &operations[index].step {
+                Step::Read(_) => {}
+                Step::Write(tag) => next.push((*tag, done | 1 << slot)),
+                Step::Lose(tags) => {
+                    next.push((value, done | 1 << slot));
+                    next.extend(tags.iter().map(|tag| (*tag, done | 1 << slot)));
+                }
+            }
+        }
+    }
+    reached
+}
+
+/// Reads that see this value take effect at once: that costs nothing.
+fn absorb(value: u64, mut done: u64, pending: &[Option<usize>], operations: &[Operation]) -> u64 {
+    for (slot, index) in pending.iter().enumerate() {
+        if let Some(index) = index
+            && matches!(operations[*index].step, Step::Read(tag) if tag == value)
+        {
+            done |= 1 << slot;
+        }
+    }
+    done
+}
+
+fn complaint(sector: usize, operations: &[Operation], at: u64) -> String {
+    let mut text = format!("sector {sector}: no single copy could have answered as was answered until {:.6} s:", at as f64 / 1e9);
+    let mut told: Vec<&Operation> = operations.iter().filter(|one| one.begins <= at).collect();
+    told.sort_by_key(|one| one.begins);
+    for one in &told[told.len().saturating_sub(24)..] {
+        let ends = if one.ends == u64::MAX { "never".to_owned() } else { format!("{:.6}", one.ends as f64 / 1e9) };
+        let begins = one.begins as f64 / 1e9;
+        let _ = match &one.step {
+            Step::Read(tag) => write!(text, "\n    {begins:.6} to {ends}: read {tag}"),
+            Step::Write(tag) => write!(text, "\n    {begins:.6} to {ends}: wrote {tag}"),
+            Step::Lose(tags) => write!(text, "\n    {begins:.6} to {ends}: may have been lost, leaving one of {tags:?}"),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(tag: u64, sent: u64, answered: Option<u64>) -> Request {
+        Request { asked: Asked::Write(tag), first: 0, sectors: 1, durable: false, sent, answered }
+    }
+
+    fn read(tag: u64, sent: u64, answered: u64) -> Request {
+        Request { asked: Asked::Read(vec![tag]), ..write(0, sent, Some(answered)) }
+    }
+
+    fn judge(requests: &[Request], flushes: &[(u64, u64)], losses: &[Loss]) -> bool {
+        check(0, &requests.iter().collect::<Vec<_>>(), flushes, losses).is_ok()
+    }
+
+    #[test]
+    fn answers_that_fit_one_copy_pass_and_others_do_not() {
+        assert!(judge(&[write(1, 0, Some(10)), read(0, 5, 6), read(1, 7, 8), read(1, 11, 12)], &[], &[]));
+        assert!(!judge(&[write(1, 0, Some(10)), read(1, 5, 6), read(0, 7, 8)], &[], &[]), "time runs back");
+        assert!(!judge(&[write(1, 0, Some(10)), read(0, 11, 12)], &[], &[]), "an acknowledged write is gone");
+        assert!(judge(&[write(1, 0, None), read(0, 50, 60), read(1, 70, 80)], &[], &[]), "late, but lawful");
+        assert!(!judge(&[write(1, 0, None), read(1, 50, 60), read(0, 70, 80)], &[], &[]));
+        assert!(!judge(&[read(7, 0, 1)], &[], &[]), "never written");
+    }
+
+    #[test]
+    fn a_loss_takes_what_was_not_flushed_and_no_more() {
+        let loss = [Loss { since: 20, until: 30, of_anything: false }];
+        let requests = [write(1, 0, Some(5)), write(2, 6, Some(10)), read(1, 40, 41)];
+        assert!(judge(&requests, &[], &loss));
+        assert!(judge(&requests, &[(5, 8)], &loss));
+        assert!(!judge(&requests, &[(11, 12)], &loss), "what was flushed is gone");
+        assert!(!judge(&requests, &[], &[]));
+    }
+}

@@ -1,0 +1,176 @@
+//! People who look after the cluster: they promote where nobody leads, restart what has failed, end a split
+//! brain; and now and then one plays with commands.
+//!
+//! Its one rule: force is for when everything else has been tried.
+
+use replication::{Command, RoleState, Status};
+
+use crate::agenda::{Event, MILLISECOND, SECOND};
+use crate::faults::LOOK;
+use crate::history::Loss;
+use crate::run::Run;
+use crate::timeline;
+
+/// Between two looks.
+const PAUSE: u64 = 250 * MILLISECOND;
+/// A stopping node has so long.
+pub const STOP_BOUND: u64 = 12 * SECOND;
+/// Nobody leads for so long, with all well, before somebody uses force.
+const FORCE_AFTER: u64 = 30 * SECOND;
+
+impl Run {
+    /// Looks around, and does what is due.
+    pub fn look(&mut self) -> Result<(), String> {
+        self.world.borrow_mut().agenda.after(PAUSE, Event::Plan(LOOK));
+        self.see_to_stops()?;
+        let statuses: Vec<Option<Status>> = self.nodes.iter().map(|node| node.status()).collect();
+        self.watch_era(&statuses)?;
+        for (host, node) in self.nodes.iter().enumerate() {
+            for answer in node.answers() {
+                timeline::line(|| format!("node {host} answers the operator: {answer:?}"));
+            }
+        }
+        self.tell_roles(&statuses);
+        self.restart_failed(&statuses)?;
+        self.find_a_leader(&statuses);
+        if self.is_troubled && self.dice.permyriad(100) {
+            self.play();
+        }
+        Ok(())
+    }
+
+    fn see_to_stops(&mut self) -> Result<(), String> {
+        let now = self.now();
+        for (host, since) in std::mem::take(&mut self.stopping) {
+            if self.nodes[host].has_stopped() {
+                timeline::line(|| format!("node {host} has stopped"));
+                self.nodes[host].end()?;
+            } else if !self.nodes[host].is_stopping() {
+                continue;
+            } else if self.world.borrow().hosts[host].is_frozen {
+                self.stopping.push((host, now));
+            } else if now - since > STOP_BOUND {
+                return Err(format!("node {host} was asked to stop and has not after {STOP_BOUND} ns"));
+            } else {
+                self.stopping.push((host, since));
+            }
+        }
+        // A fault that ended while it was stopping could not start it.
+        for host in 0..self.nodes.len() {
+            let is_down_for_now = self.faults.iter().flatten().any(|fault| fault.keeps_down(host));
+            if !self.nodes[host].is_up() && !is_down_for_now {
+                self.bring_up(host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clients are told of lost writes by the era: it changes if and only if something may have been lost.
+    fn watch_era(&mut self, statuses: &[Option<Status>]) -> Result<(), String> {
+        let leads = |status: &&Status| status.role == RoleState::Leads && status.era != 0;
+        for status in statuses.iter().flatten().filter(leads) {
+            let Some(before) = self.era.replace(status.era) else { continue };
+            if before == status.era {
+                continue;
+            }
+            let until = self.now();
+            let since = self.perils.get(self.perils_seen).or(self.perils.last()).copied();
+            let Some(since) = since else {
+                return Err("the era has changed, although no machine has lost power".into());
+            };
+            let since = since.min(self.forced.unwrap_or(u64::MAX));
+            timeline::line(|| "the era has changed: unflushed writes may be gone".to_owned());
+            self.perils_seen = self.perils.len();
+            let of_anything = self.forced.take().is_some();
+            self.clients.history.borrow_mut().losses.push(Loss { since, until, of_anything });
+        }
+        Ok(())
+    }
+
+    fn tell_roles(&mut self, statuses: &[Option<Status>]) {
+        if !timeline::is_on() {
+            return;
+        }
+        for (host, status) in statuses.iter().enumerate() {
+            let role = status.as_ref().map(|status| (status.role, status.epoch, status.in_sync));
+            let text = format!("{role:?}");
+            if self.roles[host] != text {
+                timeline::line(|| format!("node {host}: {text}"));
+                self.roles[host] = text;
+            }
+        }
+    }
+
+    fn restart_failed(&mut self, statuses: &[Option<Status>]) -> Result<(), String> {
+        for (host, status) in statuses.iter().enumerate() {
+            let has_failed = status.as_ref().is_some_and(|status| matches!(status.role, RoleState::Failed(_)));
+            let wants = !self.is_troubled || self.dice.percent(10);
+            if has_failed && wants && !self.nodes[host].is_stopping() {
+                timeline::line(|| format!("node {host} has a failed disk: it is restarted"));
+                self.nodes[host].end()?;
+                self.bring_up(host)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn find_a_leader(&mut self, statuses: &[Option<Status>]) {
+        let now = self.now();
+        let leads = |status: &Status| {
+            matches!(status.role, RoleState::Leads | RoleState::Begins | RoleState::StepsDown | RoleState::Suspended)
+        };
+        if statuses.iter().flatten().any(leads) {
+            self.leaderless_since = None;
+        }
+        let split = |status: &Status| {
+            status.role == RoleState::SplitBrain
+                || status.peers.iter().any(|peer| peer.state == replication::PeerState::SplitBrain)
+        };
+        if statuses.iter().flatten().any(split) {
+            return self.end_split_brain(statuses);
+        }
+        if statuses.iter().flatten().any(leads) {
+            return;
+        }
+        let since = *self.leaderless_since.get_or_insert(now);
+        if now - since < 2 * SECOND || self.dice.percent(70) {
+            return;
+        }
+        let host = self.dice.index(self.nodes.len());
+        let force = !self.is_troubled && now - since > FORCE_AFTER;
+        if force {
+            self.forced = Some(self.forced.unwrap_or(since));
+            self.perils.push(since);
+        }
+        timeline::line(|| format!("an operator promotes node {host}{}", if force { " by force" } else { "" }));
+        self.nodes[host].command(Command::Promote { force });
+    }
+
+    fn end_split_brain(&mut self, statuses: &[Option<Status>]) {
+        if self.dice.percent(80) {
+            return;
+        }
+        let leads = |status: &Option<Status>| status.as_ref().is_some_and(|one| one.role == RoleState::Leads);
+        let leaders: Vec<usize> = (0..statuses.len()).filter(|host| leads(&statuses[*host])).collect();
+        let kept = match leaders.as_slice() {
+            [] => self.dice.index(statuses.len()),
+            leaders => leaders[self.dice.index(leaders.len())],
+        };
+        for host in (0..statuses.len()).filter(|host| *host != kept) {
+            timeline::line(|| format!("an operator discards the copy of node {host}"));
+            self.nodes[host].command(Command::Discard);
+        }
+        self.forced = Some(self.forced.unwrap_or(0));
+    }
+
+    fn play(&mut self) {
+        let host = self.dice.index(self.nodes.len());
+        let command = match self.dice.below(4) {
+            0 => Command::Demote,
+            1 => Command::Promote { force: false },
+            _ => Command::Verify { repair: self.dice.percent(50) },
+        };
+        timeline::line(|| format!("an operator asks node {host}: {command:?}"));
+        self.nodes[host].command(command);
+    }
+}
