@@ -44,7 +44,10 @@ pub enum OpenError {
     #[error("the metadata belongs to another node: it was copied. Remove it to begin with an empty copy")]
     ForeignNode,
     /// The node's place in the list has changed.
-    #[error("the metadata is of {stored}, the configuration says {configured}: keep the order of `replicas`")]
+    #[error(
+        "the metadata is of {stored}, the configuration says {configured}: keep the order of `replicas`; or, if the \
+         state directory was copied from another node, start with an empty one"
+    )]
     OtherReplica {
         /// On disk.
         stored: ReplicaId,
