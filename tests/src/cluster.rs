@@ -38,6 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How nodes are configured.
 pub struct Plan {
     nodes: usize,
+    replicas: usize,
     sizes: Vec<u64>,
     names: Vec<String>,
     backings: Vec<Option<PathBuf>>,
@@ -51,6 +52,7 @@ impl Plan {
     pub fn new(nodes: usize) -> Plan {
         Plan {
             nodes,
+            replicas: nodes,
             sizes: vec![SIZE_BYTES; nodes],
             names: NAMES[..nodes].iter().map(|name| (*name).to_owned()).collect(),
             backings: vec![None; nodes],
@@ -58,6 +60,12 @@ impl Plan {
             mirror_lines: vec![String::new(); nodes],
             peers: Vec::new(),
         }
+    }
+
+    /// Only the first so many of the nodes have a replica.
+    pub fn replicas(mut self, count: usize) -> Plan {
+        self.replicas = count;
+        self
     }
 
     /// One more line of `[[volume]]`, on all.
@@ -96,10 +104,15 @@ impl Plan {
         self
     }
 
-    fn tables(&self, node: usize, backing: &str) -> String {
-        let names = &NAMES[..self.nodes];
+    /// The configuration that `node` of the cluster would have by this plan.
+    pub fn tables(&self, node: usize, cluster: &Cluster) -> String {
+        self.tables_with(node, &cluster.node(node).backing().display().to_string())
+    }
+
+    fn tables_with(&self, node: usize, backing: &str) -> String {
+        let names = &NAMES[..self.replicas];
         let peers: String =
-            (0..self.nodes).filter(|peer| *peer != node).map(|peer| self.peer_of(node, peer)).collect();
+            (0..self.replicas).filter(|peer| *peer != node).map(|peer| self.peer_of(node, peer)).collect();
         format!(
             "[node]\nname = {:?}\n\n[peers]\n{peers}\n[mirror]\n{}\n[[volume]]\nname = {VOLUME:?}\nbacking = {backing:?}\n\
              size = {}\nreplicas = {names:?}\n{}",
@@ -232,6 +245,14 @@ impl Cluster {
         })
     }
 
+    /// Waits until `node` explains its state with all of these words.
+    pub fn await_explained(&self, node: usize, words: &[&str]) -> Result<()> {
+        self.until(&format!("{} says {words:?}", self.nodes[node].name()), || {
+            let said = self.nodes[node].explanation()?;
+            Ok(words.iter().all(|word| said.contains(word)))
+        })
+    }
+
     /// Has a node promoted, as soon as that can lose nothing.
     pub fn await_promoted(&self, node: usize) -> Result<()> {
         self.await_control(node, &["promote", VOLUME])
@@ -336,7 +357,7 @@ fn make_node(plan: &Plan, node: usize, network: &Network, scratch: &Scratch) -> 
     fs::create_dir(&folder)?;
     let backing = plan.backings[node].clone().unwrap_or_else(|| folder.join("db.img"));
     let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let tables = plan.tables(node, &backing.display().to_string());
+    let tables = plan.tables_with(node, &backing.display().to_string());
     let launch = Launch::at(address(node), &folder, node % cpus).tables(&tables);
     Ok(Node::new(name, folder, backing, launch, [network.node(node), network.middle()]))
 }
