@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_that_has_no_replicas_any_more_is_another_one() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut state = open(directory.path()).expect("opened");
+        let mut mirrored = record("db", Owner::Config);
+        mirrored.volume.replicas = vec!["a".into(), "b".into()];
+        state.put(mirrored.clone()).expect("put");
+        assert_ne!(state.uuid_of("db"), mirrored.uuid);
+        drop(state);
+        assert_eq!(open(directory.path()).expect("opened again").record("db"), Some(&mirrored));
+    }
+
+    #[test]
     fn a_directory_in_use_is_refused() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let _state = open(directory.path()).expect("opened");

@@ -45,18 +45,18 @@ impl Node {
 /// Where the mirror of a volume is.
 fn serving_core(volume: &LiveVolume) -> Result<usize, Fault> {
     let name = &volume.settings.name;
-    if volume.settings.mirror.is_none() {
-        let context = format!(
-            "volume `{name}` is not mirrored; give it `replicas` in the configuration, or with --replica when it \
-             is created"
-        );
-        return Err(Fault::new(Kind::Invalid, context));
-    }
     match &volume.service {
-        Service::Serving { core, .. } => Ok(*core),
         Service::Unavailable(reason) => {
             Err(Fault::new(Kind::Conflict, format!("volume `{name}` is not being served: {reason}")))
         }
+        Service::Serving { .. } if volume.settings.mirror.is_none() => {
+            let context = format!(
+                "volume `{name}` is not mirrored; give it `replicas` in the configuration, or --replica when it is \
+                 created"
+            );
+            Err(Fault::new(Kind::Invalid, context))
+        }
+        Service::Serving { core, .. } => Ok(*core),
     }
 }
 

@@ -125,3 +125,18 @@ fn usurped(declared: &Surveyed, record: &Record) -> Option<Mistake> {
             .at(&declared.declaration.origin)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirrored_volume_has_one_identity_on_all_nodes_for_ever() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let identity = mirrored_identity("db", &names(&["a", "b"]));
+        assert_eq!(identity.to_string(), "6c529a74-c011-5556-a53b-4015f04ed773");
+        assert_eq!(identity.get_version_num(), 5);
+        assert_ne!(identity, mirrored_identity("db", &names(&["b", "a"])));
+        assert_ne!(identity, mirrored_identity("dba", &names(&["b"])));
+    }
+}

@@ -123,8 +123,9 @@ impl Node {
         self.live().volumes.remove(name);
         self.publish();
         let closed = self.detach_live(&volume, REMOVE_GRACE).await;
+        let is_mirrored = state.record(name).is_some_and(|record| !record.volume.replicas.is_empty());
         state.forget(name)?;
-        if volume.declaration.mirror.is_some() {
+        if is_mirrored {
             let uuid = volume.settings.uuid;
             self.live().noted.remove(&uuid);
             state.replica_files(uuid).remove()?;
