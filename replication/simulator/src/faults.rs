@@ -7,6 +7,7 @@ use replication::{Command, ReplicaId};
 use crate::clock::{Clock, RATE_OFF_MAX};
 use crate::disk::Trouble;
 use crate::happen::Happening;
+use crate::options::Arrangement;
 use crate::payload::Held;
 use crate::plan::{FaultKind, MS};
 use crate::world::World;
@@ -63,11 +64,13 @@ impl World {
                 self.block(peer, node, lasting);
             }
             FaultKind::Isolate => {
+                let node = self.leader_or(node);
+                self.isolate(node);
+            }
+            FaultKind::CutOff => {
+                let node = self.leader_or(node);
                 let lasting = self.lasting();
-                for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
-                    self.block(node, peer, lasting);
-                    self.block(peer, node, lasting);
-                }
+                self.cut_off(node, lasting);
             }
             FaultKind::Freeze => self.freeze(node),
             FaultKind::SlowDisk
@@ -95,14 +98,51 @@ impl World {
                 self.command(node, Command::Discard);
             }
             FaultKind::Force => {
-                let Some(node) = self.some_up() else { return };
                 self.rules.forced = true;
                 self.sectors.suspended = true;
+                if self.dice.one_in(2) {
+                    let leader = self.leader_or(node);
+                    self.isolate(leader);
+                }
                 self.command(node, Command::Promote { force: true });
             }
             FaultKind::Promote | FaultKind::Demote | FaultKind::Verify | FaultKind::Repair => {
                 self.interfere(node, kind);
             }
+        }
+    }
+
+    /// Half of the time, whoever leads by the latest record in force: that is where it hurts.
+    fn leader_or(&mut self, node: usize) -> usize {
+        let leader = self.rules.leader().map_or(node, ReplicaId::index);
+        if self.dice.one_in(2) { leader } else { node }
+    }
+
+    fn isolate(&mut self, node: usize) {
+        let lasting = self.lasting();
+        for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
+            self.block(node, peer, lasting);
+            self.block(peer, node, lasting);
+        }
+        if self.dice.one_in(2) {
+            self.cut_off(node, lasting);
+        }
+    }
+
+    fn cut_off(&mut self, node: usize, lasting: u64) {
+        if self.plan.arrangement != Arrangement::External {
+            return;
+        }
+        if self.options.timeline {
+            self.say(Some(node), format!("✖ does not reach the coordinator for {} ms", lasting / MS));
+        }
+        self.nodes[node].cut_off = true;
+        self.bag.put(self.now + lasting, Happening::Reach { node: node as u8 });
+    }
+
+    pub(crate) fn reach(&mut self, node: usize) {
+        if std::mem::take(&mut self.nodes[node].cut_off) {
+            self.bag.put(self.now + 1, Happening::Tell { node: node as u8 });
         }
     }
 
@@ -278,12 +318,16 @@ impl World {
     /// The faults stop.
     pub(crate) fn end_faults(&mut self) {
         self.calm = true;
+        // What takes longer than the machines wait keeps throwing peers out, rightly.
+        self.plan.link.tail_percent = 0;
+        self.plan.disk.tail_percent = 0;
         if self.options.timeline {
             self.say(None, "the faults stop".to_owned());
         }
         for node in 0..self.plan.nodes {
             self.thaw(node);
             self.disk_well(node);
+            self.reach(node);
             if self.nodes[node].disk.flush_failed {
                 self.crash(node, false, MS);
             } else {

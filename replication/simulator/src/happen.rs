@@ -72,6 +72,10 @@ pub(crate) enum Happening {
     DiskWell {
         node: u8,
     },
+    /// A node reaches the coordinator again.
+    Reach {
+        node: u8,
+    },
     CoordinatorBack,
     /// The operator looks around.
     Operator,

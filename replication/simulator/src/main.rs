@@ -33,6 +33,9 @@ struct Arguments {
     /// Who decides: `continue` or `suspend` (an operator promotes; what a lost peer does to writes), `external`
     #[arg(long, value_parser = arrangement)]
     arrangement: Option<Arrangement>,
+    /// Kinds of faults to leave out, separated by commas; `list` prints all
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// A deliberate bug, to see that it is found; `list` prints all
     #[arg(long)]
     sabotage: Option<String>,
@@ -81,6 +84,11 @@ fn run_one(seed: u64, options: &Options) -> Report {
 }
 
 fn options(arguments: &Arguments) -> Option<Options> {
+    let faults = Options::faults();
+    if !arguments.without.iter().all(|name| faults.contains(name)) {
+        eprintln!("--without takes some of:\n  {}", faults.join("\n  "));
+        return None;
+    }
     let sabotage = match arguments.sabotage.as_deref() {
         None => None,
         Some(name) => match Options::sabotages().iter().find(|(known, _)| *known == name) {
@@ -93,7 +101,8 @@ fn options(arguments: &Arguments) -> Option<Options> {
         },
     };
     let nodes = arguments.nodes.map(usize::from);
-    Some(Options { nodes, arrangement: arguments.arrangement, sabotage, ..Options::default() })
+    let (arrangement, without) = (arguments.arrangement, arguments.without.clone());
+    Some(Options { nodes, arrangement, without, sabotage, ..Options::default() })
 }
 
 /// What all threads share.

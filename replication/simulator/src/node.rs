@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) cache_kept: bool,
     /// The world's time since which what it has not flushed may be gone.
     pub(crate) forgot_at: Option<u64>,
+    /// It does not reach the coordinator.
+    pub(crate) cut_off: bool,
     /// Its disk is new, and all zeros.
     pub(crate) blank: bool,
 }
@@ -48,6 +50,7 @@ impl Node {
             deferred: Vec::new(),
             cache_kept: true,
             forgot_at: None,
+            cut_off: false,
             blank: true,
         }
     }

@@ -58,7 +58,7 @@ impl World {
 
     /// The operator looks around: failed nodes are started anew, and somebody is to lead.
     pub(crate) fn operator_looks(&mut self) {
-        let pause = if self.calm { 250 * MS } else { self.dice.between(200 * MS, 1500 * MS) };
+        let pause = if self.calm { 250 * MS } else { self.dice.between(50 * MS, 600 * MS) };
         self.bag.put(self.now + pause, Happening::Operator);
         self.check_stalls();
         let mut leads = false;
@@ -70,7 +70,7 @@ impl World {
             match replica.status().role {
                 RoleState::Failed(_) if self.calm || self.dice.one_in(4) => self.crash(node, false, MS),
                 RoleState::Leads | RoleState::Suspended | RoleState::Begins | RoleState::StepsDown => {
-                    leads = true
+                    leads |= self.is_seen(node);
                 }
                 _ => {}
             }
@@ -82,6 +82,13 @@ impl World {
         if self.operator.leaderless % 3 == 2 && self.operator.open.is_empty() {
             self.promote_somebody();
         }
+    }
+
+    /// Whether whoever watches over the volume can see a node.
+    fn is_seen(&self, node: usize) -> bool {
+        let hidden = |peer: usize| self.network.is_blocked(node, peer) && self.network.is_blocked(peer, node);
+        let alone = (0..self.plan.nodes).all(|peer| peer == node || hidden(peer));
+        !self.nodes[node].cut_off && !alone
     }
 
     /// After promotions by force: one copy is kept, the others yield to it.
@@ -113,9 +120,10 @@ impl World {
             Some(record) => {
                 let members: Vec<usize> =
                     self.up().filter(|&node| record.in_sync.contains(ReplicaId(node as u8))).collect();
+                let members: Vec<usize> = members.into_iter().filter(|&node| self.is_seen(node)).collect();
                 (!members.is_empty()).then(|| self.dice.pick(&members))
             }
-            None => self.some_up(),
+            None => self.some_up().filter(|&node| self.is_seen(node)),
         };
         if let Some(node) = chosen {
             self.command(node, Command::Promote { force: false });
@@ -135,15 +143,17 @@ impl World {
 
     /// A proposal reaches the coordinator.
     pub(crate) fn proposal_arrives(&mut self, proposal: u32) {
-        let lost = self.register.away && self.dice.one_in(2);
+        let node = self.register.get_mut(proposal).node;
+        let away = self.register.away || self.nodes[node].cut_off;
+        let lost = away && self.dice.one_in(2) || self.nodes[node].cut_off;
         if !lost && self.register.decide(proposal) {
             self.tell_all();
         }
-        if self.register.away {
+        if away {
             self.register.get_mut(proposal).decision = Some(Decision::Unavailable);
         }
         let mut at = self.now + self.plan.link.roll(&mut self.dice);
-        if self.register.away {
+        if away {
             at += self.dice.scale(MS, 1024 * MS);
         }
         self.bag.put(at, Happening::Decide { proposal });
@@ -176,7 +186,7 @@ impl World {
 
     pub(crate) fn tell(&mut self, what: Happening, node: usize) {
         let Some(record) = self.register.record else { return };
-        if self.register.away || !self.nodes[node].is_up() {
+        if self.register.away || self.nodes[node].cut_off || !self.nodes[node].is_up() {
             return;
         }
         if self.nodes[node].frozen {

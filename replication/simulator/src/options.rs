@@ -63,6 +63,8 @@ pub struct Options {
     pub nodes: Option<usize>,
     /// None: the seed chooses.
     pub arrangement: Option<Arrangement>,
+    /// Kinds of faults that no seed makes, by name.
+    pub without: Vec<String>,
     /// A deliberate bug.
     pub sabotage: Option<Sabotage>,
     /// Keep a line for everything that happens.
@@ -77,6 +79,11 @@ impl Options {
         &SABOTAGES
     }
 
+    /// The kinds of faults that `without` can name.
+    pub fn faults() -> Vec<String> {
+        crate::plan::FAULT_KINDS.iter().map(|kind| kind.name()).collect()
+    }
+
     /// The line that runs this seed again.
     pub fn command_line(&self, seed: u64) -> String {
         let mut line = format!("simulate --seed {seed}");
@@ -85,6 +92,9 @@ impl Options {
         }
         if let Some(arrangement) = self.arrangement {
             line += &format!(" --arrangement {arrangement}");
+        }
+        if !self.without.is_empty() {
+            line += &format!(" --without {}", self.without.join(","));
         }
         if let Some(sabotage) = self.sabotage {
             let name = SABOTAGES.iter().find(|(_, bug)| *bug == sabotage).map_or("?", |(name, _)| name);

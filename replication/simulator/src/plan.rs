@@ -32,6 +32,8 @@ pub(crate) enum FaultKind {
     FailingMetadata,
     ClockRate,
     CoordinatorAway,
+    /// One node cannot reach the coordinator.
+    CutOff,
     Promote,
     Demote,
     Verify,
@@ -43,8 +45,7 @@ pub(crate) enum FaultKind {
     Force,
 }
 
-/// All but `Force`.
-pub(crate) const FAULT_KINDS: [FaultKind; 20] = [
+pub(crate) const FAULT_KINDS: [FaultKind; 22] = [
     FaultKind::Kill,
     FaultKind::PowerLoss,
     FaultKind::AllPowerLoss,
@@ -59,13 +60,28 @@ pub(crate) const FAULT_KINDS: [FaultKind; 20] = [
     FaultKind::FailingMetadata,
     FaultKind::ClockRate,
     FaultKind::CoordinatorAway,
+    FaultKind::CutOff,
     FaultKind::Promote,
     FaultKind::Demote,
     FaultKind::Verify,
     FaultKind::Repair,
     FaultKind::NewDisk,
     FaultKind::Discard,
+    FaultKind::Force,
 ];
+
+impl FaultKind {
+    pub(crate) fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -86,8 +102,9 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<FaultKind>,
     /// Between two faults, on average.
     pub(crate) fault_gap: u64,
-    /// Events with faults; then they stop.
+    /// Events, and faults; then they stop, whatever comes first.
     pub(crate) events: u64,
+    pub(crate) faults_max: u64,
     /// Faults begin before the replicas have first met.
     pub(crate) early: bool,
 }
@@ -126,12 +143,15 @@ impl Plan {
         let extents = dice.pick(&[1, 3, 8]);
         let sectors = extents * EXTENT_SECTORS;
         let spots = (0..dice.pick(&[1, 3, 8, 12])).map(|_| dice.below(sectors - 16)).collect();
-        let mut faults: Vec<FaultKind> = FAULT_KINDS.into_iter().filter(|_| dice.percent(40)).collect();
+        let mut faults: Vec<FaultKind> = Vec::new();
+        for kind in FAULT_KINDS {
+            let chosen = dice.percent(if kind == FaultKind::Force { 10 } else { 40 });
+            if chosen && !(options.without.iter().any(|name| *name == kind.name())) {
+                faults.push(kind);
+            }
+        }
         if faults.is_empty() {
             faults.push(FaultKind::Kill);
-        }
-        if dice.one_in(10) {
-            faults.push(FaultKind::Force);
         }
         Plan {
             nodes,
@@ -148,6 +168,7 @@ impl Plan {
             faults,
             fault_gap: dice.scale(8 * MS, 2048 * MS),
             events: dice.pick(&[1500, 3000, 6000]),
+            faults_max: dice.pick(&[3, 12, 50, 200]),
             early: dice.percent(10),
         }
     }

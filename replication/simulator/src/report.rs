@@ -23,6 +23,8 @@ pub enum Checker {
     Leadership,
     /// A promise or an adoption is said and not on disk, or goes back.
     Promises,
+    /// A copy that holds writes of its own is overwritten.
+    Divergence,
     /// Bytes are changed that no mark on disk covers.
     Marks,
     /// More is resent than a peer can lack.
@@ -44,6 +46,7 @@ impl fmt::Display for Checker {
             Checker::Payload => "payload",
             Checker::Leadership => "leadership",
             Checker::Promises => "promises",
+            Checker::Divergence => "divergence",
             Checker::Marks => "marks",
             Checker::Resync => "resync",
             Checker::Bounds => "bounds",

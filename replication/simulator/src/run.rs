@@ -21,7 +21,11 @@ pub fn run(seed: u64, options: &Options) -> Report {
     world.clients_begin();
     world.faults_begin();
     let (last, end) = (world.statistics.steps + world.plan.events, world.now + FAULTS_LAST);
-    while world.failure.is_none() && world.statistics.steps < last && world.now < end {
+    let goes_on = |world: &World| {
+        let (statistics, plan) = (&world.statistics, &world.plan);
+        statistics.steps < last && statistics.faults < plan.faults_max && world.now < end
+    };
+    while world.failure.is_none() && goes_on(&world) {
         world.turn();
     }
     if world.failure.is_none() {

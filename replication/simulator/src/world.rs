@@ -154,6 +154,7 @@ impl World {
             Happening::Thaw { node } => self.thaw(usize::from(node)),
             Happening::Unblock { from, to } => self.unblock(usize::from(from), usize::from(to)),
             Happening::DiskWell { node } => self.disk_well(usize::from(node)),
+            Happening::Reach { node } => self.reach(usize::from(node)),
             Happening::CoordinatorBack => self.coordinator_back(),
             Happening::Operator => self.operator_looks(),
         }

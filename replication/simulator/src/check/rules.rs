@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use replication::{ByteRange, Epoch, FlushId, MetadataRecord, Record, ReplicaId, ReplicaSet, Stored};
+use replication::{
+    ByteRange, Comparison, Epoch, FlushId, History, MetadataRecord, Record, ReplicaId, ReplicaSet, Stored,
+    Superblock,
+};
 
 use crate::network::NODES_MAX;
 use crate::payload::SECTOR;
@@ -82,6 +85,11 @@ impl Rules {
         self.records.last_key_value().map_or(ReplicaSet::EMPTY, |(_, record)| record.in_sync)
     }
 
+    /// Who leads by that record.
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        self.records.last_key_value()?.1.leader
+    }
+
     /// A peer is in sync with a leader that has just said so.
     pub(crate) fn joined(&mut self, leader: usize, peer: usize) {
         self.blank = self.blank.without(ReplicaId(peer as u8));
@@ -109,9 +117,16 @@ impl Rules {
     pub(crate) fn stored(node: usize, before: &Stored, record: &MetadataRecord) -> Wrong {
         let MetadataRecord::Superblock(new) = record else { return None };
         let old = before.superblock.as_ref()?;
-        (new.promised < old.promised).then(|| {
+        if new.promised < old.promised {
             let text = format!("node {node} goes back from promise {} to {}", old.promised, new.promised);
-            (Checker::Promises, text)
+            return Some((Checker::Promises, text));
+        }
+        let (had, has) = (whole_history(old), whole_history(new));
+        (old.history != new.history && had.compare(&has) == Comparison::Diverged).then(|| {
+            (
+                Checker::Divergence,
+                format!("node {node} gives up {had:?} for {has:?}, and nobody discarded it"),
+            )
         })
     }
 
@@ -212,6 +227,16 @@ impl Lacking {
         self.sent.fill(0);
         self.missed.fill(0);
     }
+}
+
+/// Whose writes a copy holds.
+fn whole_history(superblock: &Superblock) -> History {
+    let mut history = superblock.history.clone();
+    let counts = |record: &&Record| superblock.in_force && record.in_sync.contains(superblock.replica);
+    if let Some(record) = superblock.record.as_ref().filter(counts) {
+        history.extend(record);
+    }
+    history
 }
 
 fn regions(range: ByteRange) -> std::ops::RangeInclusive<usize> {
