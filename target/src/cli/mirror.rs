@@ -9,7 +9,7 @@ use ureq::http::Method;
 use super::client::ClientArgs;
 use super::volume::path_of;
 use super::{Failure, print};
-use crate::status::mirror::{PromoteRequest, TermStatus};
+use crate::status::mirror::{PromoteRequest, ReplicaStatus, TermStatus};
 use crate::status::{MirrorStatus, VolumeStatus};
 
 /// The flags of `promote`.
@@ -125,13 +125,18 @@ fn check_copy(mirror: &MirrorStatus, copy: &Copy, base: &str) -> Result<(), Fail
             "volume `{volume}`: the copy on {node} leads: `ringsan demote {volume}` first, if another is to be kept"
         )));
     }
-    if !mirror.replicas.iter().any(|replica| replica.link.as_ref().is_some_and(|link| link.up)) {
+    if !mirror.replicas.iter().any(is_within_reach) {
         return Err(Failure::Error(format!(
             "volume `{volume}`: no other copy is within reach of {node} that could take the place of this one: bring \
              back the node whose copy is to be kept, then discard"
         )));
     }
     Ok(())
+}
+
+/// Linked, or it was and the copies do not go together.
+fn is_within_reach(replica: &ReplicaStatus) -> bool {
+    replica.link.as_ref().is_some_and(|link| link.up || replica.refusal.is_some())
 }
 
 fn leads_text(mirror: &MirrorStatus) -> String {
@@ -214,6 +219,9 @@ mod tests {
         snapshot.links.iter_mut().for_each(|link| link.is_up = false);
         let alone = MirrorStatus::new("db", &snapshot, None);
         assert!(refusal(&alone, "a").contains("no other copy is within reach"));
+        snapshot.status.peers[0].refusal = Some(replication::Refusal::OtherVolume);
+        let refused = MirrorStatus::new("db", &snapshot, None);
+        assert_eq!(refusal(&refused, "a"), "Ok(())");
     }
 
     #[test]
