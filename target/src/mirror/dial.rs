@@ -40,7 +40,6 @@ async fn keep_linked(mirror: Rc<Mirror>, peer: ReplicaId) {
     let mut pause = PAUSE_MIN;
     while !mirror.is_closed.get() {
         if mirror.links.is_up(peer) {
-            pause = PAUSE_MIN;
             mirror.links.changed.wait().await;
             continue;
         }
@@ -57,8 +56,12 @@ async fn keep_linked(mirror: Rc<Mirror>, peer: ReplicaId) {
         }
         match dial(&mirror, peer, &address).await {
             Ok((channel, linked, leftover)) => {
-                pause = PAUSE_MIN;
+                let since = mirror.core.now();
                 serve_link(mirror.clone(), channel, linked, leftover).await;
+                // One that ends at once would end at once again.
+                if mirror.core.now() - since > PAUSE_MAX {
+                    pause = PAUSE_MIN;
+                }
             }
             Err(fault) => {
                 if mirror.links.trouble(peer, &fault.to_string()) && !mirror.links.is_up(peer) {
