@@ -43,6 +43,14 @@ struct Listener {
     waiting: VecDeque<u32>,
 }
 
+impl Connection {
+    /// Whether this machine, on this side, has forgotten what the other still believes in.
+    fn is_half_open(&self, host: HostId, side: usize) -> bool {
+        let [here, there] = [&self.ends[side], &self.ends[1 - side]];
+        here.host == host && here.state == EndState::Forgotten && there.state == EndState::Open
+    }
+}
+
 impl Network {
     /// Between so many machines.
     pub fn new(shape: Shape, hosts: usize) -> Network {
@@ -264,6 +272,16 @@ impl Network {
     pub fn power_back(&mut self, agenda: &mut Agenda, host: HostId) {
         self.powered[host] = true;
         self.resume(agenda);
+        // Who still believes in a connection to it finds out by keep-alive, at the latest.
+        for (number, connection) in &mut self.connections {
+            let Some(side) = (0..2).find(|side| connection.is_half_open(host, *side)) else { continue };
+            let pipe = &mut connection.pipes[side];
+            pipe.segments.push_back(Segment::Reset);
+            if !std::mem::replace(&mut pipe.is_arriving, true) {
+                let delay = agenda.dice.scale(100 * MILLISECOND, 10 * SECOND);
+                agenda.after(delay, Event::Arrive { connection: *number, side });
+            }
+        }
     }
 
     fn forget_listeners(&mut self, host: HostId) {
