@@ -87,17 +87,22 @@ impl OwnNode {
     }
 }
 
-/// Opens the metadata of a mirrored volume.
+/// Opens the metadata of a mirrored volume. A new copy has lost nothing to an earlier boot.
 pub(super) async fn metadata_of(
     settings: &Arc<VolumeSettings>,
     size_bytes: u64,
 ) -> Result<Option<Box<OpenMetadata>>, Fault> {
-    if settings.mirror.is_none() {
-        return Ok(None);
-    }
+    let Some(mirror) = settings.mirror.clone() else { return Ok(None) };
     let settings = settings.clone();
-    let opened = blocking(move || open_metadata(&settings, size_bytes)).await?;
-    Ok(Some(Box::new(opened)))
+    let open = move || {
+        let is_new = !mirror.metadata.exists();
+        let opened = open_metadata(&settings, size_bytes)?;
+        if is_new {
+            ReplicaFiles::beside(&mirror.metadata, settings.uuid).note_boot()?;
+        }
+        Ok(Some(Box::new(opened)))
+    };
+    blocking(open).await
 }
 
 /// Whether all of it reads as zeros: memory that is not there yet, or a file of which nothing was ever written.
@@ -169,7 +174,7 @@ impl Live {
 }
 
 impl Node {
-    /// Notes this boot for each replica whose copy has become whole in it, until all are noted.
+    /// Notes this boot for each replica that has come to lead in it.
     pub(super) async fn note_boots(node: Weak<Node>) {
         loop {
             tokio::time::sleep(LOOK_TIME).await;
@@ -192,7 +197,8 @@ impl Node {
         let volumes = cores.iter().flat_map(|core| &core.volumes);
         for volume in volumes.filter(|volume| waiting.contains(&volume.uuid) && !is_noted(&volume.uuid)) {
             let role = volume.mirror.as_ref().map(|mirror| mirror.status.role);
-            if !matches!(role, Some(RoleState::Leads | RoleState::InSync)) {
+            // A follower in sync may yet be mended; the leader's bytes are the truth, whatever they have lost.
+            if role != Some(RoleState::Leads) {
                 continue;
             }
             let files = self.live().own.files(volume.uuid);

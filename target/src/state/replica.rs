@@ -4,7 +4,7 @@
 //! STATE_DIR/mirror/UUID.meta    its metadata, which its core writes
 //! STATE_DIR/mirror/UUID.boot    the boot of this machine since which its copy has been whole
 //! ```
-//! Its one rule: a boot is noted only when the replica has made good what an earlier one may have lost.
+//! Its one rule: a boot is noted only for a new copy, or when what an earlier boot may have lost is made good.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -29,6 +29,11 @@ impl ReplicaFiles {
         ReplicaFiles { folder: state_dir.join("mirror"), uuid }
     }
 
+    /// Those beside this metadata.
+    pub fn beside(metadata: &Path, uuid: Uuid) -> ReplicaFiles {
+        ReplicaFiles { folder: metadata.parent().unwrap_or(Path::new("")).to_owned(), uuid }
+    }
+
     /// The metadata.
     pub fn metadata(&self) -> PathBuf {
         self.path("meta")
@@ -39,6 +44,7 @@ impl ReplicaFiles {
         undo.make_folder(&self.folder)?;
         if !self.metadata().exists() {
             undo.note_file(&self.metadata());
+            undo.note_file(&self.path("boot"));
         }
         Ok(())
     }
