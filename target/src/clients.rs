@@ -287,12 +287,17 @@ impl Clients {
 
     /// Counts a client that had to go, and says so in one line.
     pub fn dropped(&self, reason: DropReason, address: Option<SocketAddr>, fault: &Fault) {
-        let count = &self.dropped[reason as usize];
-        count.set(count.get() + 1);
+        self.count_dropped(reason);
         if self.may_log() {
             let client = address.map_or("a unix socket".to_string(), |address| address.to_string());
             tracing::warn!(client, reason = REASONS[reason as usize], "client dropped: {fault}");
         }
+    }
+
+    /// Counts one that was turned away.
+    pub fn count_dropped(&self, reason: DropReason) {
+        let count = &self.dropped[reason as usize];
+        count.set(count.get() + 1);
     }
 
     /// Whether another line may be written in this second.

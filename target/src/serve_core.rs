@@ -27,7 +27,7 @@ use crate::message::{Adopted, Ask, Directory, VolumeFacts};
 use crate::mirror::{Mirror, OpenMetadata};
 use crate::scsi_unit::Units;
 use crate::serve_iscsi::{self, Sessions};
-use crate::serve_mirror;
+use crate::serve_mirror::{self, LinkTroubles};
 use crate::serve_nbd::{self, export_table};
 use crate::settings::{
     CoreSettings, IscsiSettings, NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
@@ -130,6 +130,7 @@ pub struct ServingCore {
     clients: Clients,
     iscsi_sessions: Sessions,
     units: Units,
+    link_troubles: LinkTroubles,
     /// Clients that hold payload now.
     holders: Cell<usize>,
 }
@@ -164,6 +165,7 @@ impl ServingCore {
             clients,
             iscsi_sessions: Sessions::default(),
             units: Units::default(),
+            link_troubles: LinkTroubles::default(),
             holders: Cell::new(0),
         })
     }
@@ -195,6 +197,11 @@ impl ServingCore {
     /// The logical units of this core.
     pub fn units(&self) -> &Units {
         &self.units
+    }
+
+    /// What was said of links that were refused.
+    pub fn link_troubles(&self) -> &LinkTroubles {
+        &self.link_troubles
     }
 
     /// Another core, or this one, by its place among them.

@@ -2,6 +2,8 @@
 //!
 //! Its one rule: nothing of a volume is told to who has not proved who it is.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -53,7 +55,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
         Err(fault) => Err(fault),
     };
     if let Err(fault) = result {
-        here.clients().dropped(DropReason::Login, address, &fault);
+        turned_away(&here, address, &fault);
     }
 }
 
@@ -66,7 +68,37 @@ pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let channel = Channel::new(here.core(), parts.socket, address, None).resume(parts.tls);
     let met = Met { channel, leftover, acceptor, wanted };
     if let Err(fault) = accept(&here, met, volume, address).await {
-        here.clients().dropped(DropReason::Login, address, &fault);
+        turned_away(&here, address, &fault);
+    }
+}
+
+/// Says why once, and not each time that the same peer tries again.
+fn turned_away(here: &ServingCore, address: Option<SocketAddr>, fault: &Fault) {
+    let from = address.map_or_else(String::new, |address| address.ip().to_string());
+    here.clients().count_dropped(DropReason::Login);
+    if here.link_troubles().is_news(&from, &fault.to_string()) {
+        tracing::warn!(from, "a link is refused: {fault}");
+    }
+}
+
+/// What was last said of links from each address.
+#[derive(Default)]
+pub struct LinkTroubles(RefCell<BTreeMap<String, String>>);
+
+impl LinkTroubles {
+    /// Of so many addresses.
+    const ADDRESSES_MAX: usize = 64;
+
+    fn is_news(&self, from: &str, trouble: &str) -> bool {
+        let mut known = self.0.borrow_mut();
+        if known.get(from).is_some_and(|last| last == trouble) {
+            return false;
+        }
+        if known.len() >= Self::ADDRESSES_MAX {
+            known.clear();
+        }
+        known.insert(from.to_owned(), trouble.to_owned());
+        true
     }
 }
 
@@ -145,7 +177,9 @@ async fn accept(
         let (node, volume) = (here.directory().links.node_name.clone(), met.wanted.volume.clone());
         return refuse(met, Reason::NotNow { node, volume }).await;
     };
-    check_address(here, &mirror, &met.wanted, address)?;
+    if let Some(reason) = wrong_address(here, &mirror, &met.wanted, address) {
+        return refuse(met, reason).await;
+    }
     let Met { channel, leftover, acceptor, wanted } = met;
     let mut out = Vec::new();
     let known = mirror.node_linked(wanted.replica);
@@ -164,36 +198,32 @@ async fn refuse(met: Met, reason: Reason) -> Result<(), Fault> {
 }
 
 /// Where nothing else proves who a peer is, it must come from its own address.
-fn check_address(
+fn wrong_address(
     here: &ServingCore,
     mirror: &Mirror,
     wanted: &Wanted,
     address: Option<SocketAddr>,
-) -> Result<(), Fault> {
-    let authentication = &here.directory().links.authentication;
-    if authentication.key.is_some() || authentication.tls.is_some() {
-        return Ok(());
+) -> Option<Reason> {
+    let links = here.directory().links.clone();
+    if links.authentication.key.is_some() || links.authentication.tls.is_some() {
+        return None;
     }
     let settings = mirror.settings();
-    let stated = settings.addresses.get(wanted.replica.index()).and_then(Option::as_ref);
-    let stated = stated.and_then(|stated| stated.parse::<SocketAddr>().ok());
-    match (stated, address) {
-        (Some(stated), Some(address)) if stated.ip().to_canonical() != address.ip().to_canonical() => {
-            let (name, ip) = (&wanted.name, address.ip());
-            let context = format!(
-                "who calls itself node {name} comes from {ip} and not from {}; set [mirror].key_file on all nodes",
-                stated.ip()
-            );
-            Err(Fault::new(Kind::Denied, context))
-        }
-        _ => Ok(()),
-    }
+    let stated: SocketAddr = settings.addresses.get(wanted.replica.index())?.as_ref()?.parse().ok()?;
+    let (stated, from) = (stated.ip().to_canonical(), address?.ip().to_canonical());
+    (stated != from).then(|| Reason::WrongAddress {
+        one: links.node_name.clone(),
+        node: wanted.name.clone(),
+        from: from.to_string(),
+        stated: stated.to_string(),
+    })
 }
 
 /// This node, as a handshake introduces it.
 pub fn local_of(links: &LinkSettings, node: Uuid, certified: Vec<String>) -> Local {
     let authentication = &links.authentication;
-    let key = authentication.key.as_ref().and_then(|key| Key::new(key.to_vec()).ok());
+    let key = authentication.key.as_ref();
+    let key = key.map(|key| Key::new(key.to_vec()).expect("a shorter key is refused when it is read"));
     let auth = match (&authentication.tls, key) {
         (Some(_), _) => Auth::Tls { certified },
         (None, Some(key)) => Auth::Key(key),

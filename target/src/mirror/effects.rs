@@ -80,10 +80,15 @@ impl Mirror {
         match (change, data) {
             (Change::Data, Some(data)) => {
                 let (view, since) = self.payloads.share(data);
-                self.stages.record(Stage::Order, now - since);
+                let leads = self.serves_here();
+                if leads {
+                    self.stages.record(Stage::Order, now - since);
+                }
                 self.core.spawn(async move {
                     let result = mirror.local.write(range.start, view, durable).await;
-                    mirror.stages.record(Stage::LocalWrite, mirror.core.now() - now);
+                    if leads {
+                        mirror.stages.record(Stage::LocalWrite, mirror.core.now() - now);
+                    }
                     mirror.done(op, result.map(|()| LocalResult::Done));
                 });
             }

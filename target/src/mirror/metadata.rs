@@ -1,6 +1,6 @@
 //! The metadata file of a replica: read on the control thread, written on the core.
 //!
-//! A replica in memory ends with the process, and a backing may be made anew. Of its metadata only the promise outlives it, so that a node which has
+//! A replica in memory ends with the process. Of its metadata only the promise outlives it, so that a node which has
 //! come back without its bytes breaks no word that it gave (rule 4).
 //! Its one rule: a write is reported when it is durable.
 
@@ -100,7 +100,7 @@ pub fn open_content(
         }
         Err(Trouble::Io(error)) => return Err(failed("read")(error)),
     };
-    if is_promise_only || mirror.blank {
+    if is_promise_only {
         stored = promise_of(stored);
     }
     Ok(MetadataContent { stored, writer, is_promise_only })

@@ -1,6 +1,6 @@
 //! What the machine notices, as log lines that an operator can act on.
 
-use replication::{Notice, ReplicaId, ReplicaSet};
+use replication::{History, Notice, ReplicaId, ReplicaSet, Term};
 
 use super::Mirror;
 
@@ -42,8 +42,8 @@ impl Mirror {
                 tracing::error!(
                     volume,
                     peer,
-                    ours = ?own,
-                    its = ?its,
+                    ours = self.words_of(&own),
+                    its = self.words_of(&its),
                     "split brain: both copies hold writes that the other lacks; decide which is to be kept, and run `ringsan discard {volume}@NODE` for the other"
                 );
             }
@@ -81,6 +81,12 @@ impl Mirror {
     pub(super) fn name_of(&self, replica: ReplicaId) -> String {
         let settings = self.settings.borrow();
         settings.replicas.get(replica.index()).cloned().unwrap_or_else(|| replica.to_string())
+    }
+
+    /// Whose writes a copy holds, epoch by epoch.
+    fn words_of(&self, history: &History) -> String {
+        let term = |term: &Term| format!("{} {} to {}", self.name_of(term.leader), term.first, term.last);
+        history.terms().iter().map(term).collect::<Vec<_>>().join(", ")
     }
 
     fn names_of(&self, replicas: ReplicaSet) -> String {

@@ -84,6 +84,12 @@ pub enum Reason {
          the same"
     )]
     OtherRegions { volume: String, one: String, size: u64, other: String, its: u64 },
+    /// Nothing but its address says who it is, and that is another.
+    #[error(
+        "who calls itself node `{node}` comes from {from} and not from {stated}: correct [peers] on node `{one}`, or \
+         give all nodes the same key file"
+    )]
+    WrongAddress { one: String, node: String, from: String, stated: String },
     /// Not now.
     #[error("node `{node}` does not serve volume `{volume}` at the moment: it is tried again")]
     NotNow { node: String, volume: String },
@@ -109,6 +115,7 @@ impl Reason {
             Reason::OtherSize { .. } => 14,
             Reason::OtherRegions { .. } => 15,
             Reason::NotNow { .. } => 16,
+            Reason::WrongAddress { .. } => 17,
         }
     }
 }
