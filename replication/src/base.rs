@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{ReplicaConfig, Sabotage};
-use crate::coordinator::{Decision, Record};
+use crate::config::{OnPeerLoss, ReplicaConfig, Sabotage};
+use crate::coordinator::{Coordination, Decision, Record};
 use crate::effect::{DisconnectReason, Effect, Notice};
 use crate::event::{Change, LocalResult};
 use crate::fault::{DiskFault, Fault, Refusal};
@@ -137,18 +137,24 @@ impl Base {
 
     /// A peer has told of a record.
     pub(crate) fn note_heard(&mut self, record: Option<Record>) {
-        if record.map(|record| record.epoch) > self.heard.map(|heard| heard.epoch) {
+        if record.map(|record| record.rank()) > self.heard.map(|heard| heard.rank()) {
             self.heard = record;
         }
     }
 
     /// A linked peer that leads by a later record than ours.
     pub(crate) fn later_leader(&self) -> Option<ReplicaId> {
-        let own = self.journal.superblock().record.map(|record| record.epoch);
+        let own = self.journal.superblock().record.map(|record| record.rank());
         let leads = |&peer: &ReplicaId| {
-            self.hello(peer).is_some_and(|hello| hello.leads && hello.record.map(|record| record.epoch) > own)
+            self.hello(peer)
+                .is_some_and(|hello| hello.leads && hello.record.map(|record| record.rank()) > own)
         };
         self.peers().iter().find(leads)
+    }
+
+    /// Whether a majority of the replicas decides, so that a term is only as good as the promises that it began with.
+    pub(crate) fn by_majority(&self) -> bool {
+        self.config.coordination == Coordination::Static && self.config.on_peer_loss == OnPeerLoss::Suspend
     }
 
     /// Proposes a record to the external coordinator, unless an answer is owed to whomever; the proposal's number.
@@ -267,8 +273,10 @@ impl Base {
         if local.generation == self.generation {
             return Some(local.purpose);
         }
-        if let Ok(LocalResult::Data(data)) = *result {
-            self.release(Some(data));
+        match *result {
+            Ok(LocalResult::Data(data)) => self.release(Some(data)),
+            Err(_) if local.changes => self.witness.doubt(),
+            _ => {}
         }
         None
     }

@@ -278,6 +278,7 @@ impl Candidate {
         };
         let record = Record {
             epoch: expected.next(),
+            term: expected.next(),
             leader: Some(successor.unwrap_or(own)),
             incarnation: base.config.incarnation,
             in_sync: if successor.is_some() { in_sync.without(own) } else { in_sync },

@@ -14,12 +14,22 @@ use crate::id::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 pub struct Record {
     /// Grows with every change.
     pub epoch: Epoch,
+    /// The first epoch of the term in which it was made: what its leader was promised.
+    pub term: Epoch,
     /// Who leads. None: an operator has demoted the last leader.
     pub leader: Option<ReplicaId>,
     /// Which run of the leader's process: tells two leaders of one epoch apart (after forced promotions).
     pub incarnation: Incarnation,
     /// The replicas that hold every acknowledged write. Never empty.
     pub in_sync: ReplicaSet,
+}
+
+impl Record {
+    /// The later of two records by this was made by the later leader. (One that was overtaken may still count its
+    /// epochs up; nobody follows it.)
+    pub fn rank(&self) -> (Epoch, Epoch) {
+        (self.term, self.epoch)
+    }
 }
 
 /// Who decides.

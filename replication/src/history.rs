@@ -121,8 +121,8 @@ impl History {
 impl Term {
     /// Whether this has all of a term. (A leader that restarts goes on from all that it had, so its runs do not fork.)
     fn covers(&self, other: &Term) -> bool {
-        let same_run = self.incarnation == other.incarnation
-            || self.incarnation == SEVERAL && self.first <= other.last;
+        let same_run =
+            self.incarnation == other.incarnation || self.incarnation == SEVERAL && self.first <= other.last;
         self.leader == other.leader && same_run && other.last <= self.last
     }
 }
@@ -137,6 +137,7 @@ mod tests {
         for &(leader, incarnation, epoch) in epochs {
             history.extend(&Record {
                 epoch: Epoch(epoch),
+                term: Epoch(epoch),
                 leader: Some(ReplicaId(leader)),
                 incarnation: Incarnation(incarnation),
                 in_sync: ReplicaSet::only(ReplicaId(leader)),

@@ -54,6 +54,8 @@ pub(crate) enum End {
     Follow,
     /// The term could not begin.
     Aborted,
+    /// Somebody has been promised more since, by a majority perhaps: the term has to begin anew.
+    Resign,
 }
 
 /// A request that the leader gives back unserved.

@@ -371,8 +371,10 @@ impl Replica {
         let (end, returned) = primary.dissolve(&mut self.base);
         self.base.journal.inherit();
         self.forward.take_back(returned, self.base.now);
-        if end == End::Aborted {
-            self.resume_at = Some(self.base.now.after(self.base.config.timing.ping));
+        match end {
+            End::Aborted => self.resume_at = Some(self.base.now.after(self.base.config.timing.ping)),
+            End::Resign => self.resume_at = Some(self.base.now),
+            End::Follow => {}
         }
         let hello = self.base.hello_message(false);
         for peer in self.base.greeted().iter() {

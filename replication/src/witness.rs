@@ -84,7 +84,13 @@ impl Witness {
         if is_member {
             self.since.get_or_insert(epoch);
         }
-        self.is_unbroken = is_member;
+        // Whoever was in sync when another's term began may have lost power just before, and is to be mended.
+        self.is_unbroken = is_member && (self.is_unbroken || !begins);
+    }
+
+    /// All members are equal.
+    pub(crate) fn mended(&mut self) {
+        self.is_unbroken = self.since.is_some();
     }
 
     /// Whether this replica has been a member since some epoch, without a restart.
@@ -96,6 +102,18 @@ impl Witness {
     #[inline]
     pub(crate) fn note(&mut self, origin: &Origin) {
         self.seen.entry((origin.replica, origin.incarnation)).or_insert_with(Seen::new).note(origin.id);
+    }
+
+    /// A write that was seen has failed here.
+    pub(crate) fn failed(&mut self, origin: &Origin) {
+        if let Some(seen) = self.seen.get_mut(&(origin.replica, origin.incarnation)) {
+            seen.forget(origin.id.0, origin.id.0);
+        }
+    }
+
+    /// Something has failed here, and it is not known what.
+    pub(crate) fn doubt(&mut self) {
+        *self = Witness::default();
     }
 
     /// Whether a write that was sent in this epoch has been carried out.

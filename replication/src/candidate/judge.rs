@@ -42,12 +42,12 @@ impl Candidate {
 
     /// Whether our last run ended uncleanly, so that our disk may have forgotten what others still have.
     pub(super) fn may_lack_unflushed(&self, base: &Base) -> bool {
-        !base.config.cache_kept && base.journal.unclean
+        !base.config.cache_kept && base.journal.unclean && !base.witness.is_unbroken()
     }
 
     fn record(&self, in_sync: ReplicaSet, base: &Base) -> Record {
         let (epoch, incarnation) = (self.epoch, base.config.incarnation);
-        Record { epoch, leader: Some(base.own()), incarnation, in_sync }
+        Record { epoch, term: epoch, leader: Some(base.own()), incarnation, in_sync }
     }
 
     /// Nobody has ever led: this copy is the volume.
@@ -139,7 +139,8 @@ fn survey(promised: &[Promised], base: &Base) -> Known {
     let latest = base.journal.superblock().record;
     // What we have heard of counts where one replica alone may go on. (By majority, those that promise know enough.)
     let by_one = base.config.on_peer_loss == OnPeerLoss::Continue;
-    let heard = base.heard.filter(|heard| by_one && latest.is_some_and(|latest| heard.epoch > latest.epoch));
+    let heard =
+        base.heard.filter(|heard| by_one && latest.is_some_and(|latest| heard.rank() > latest.rank()));
     let mut known = Known {
         latest: heard.or(latest),
         with_us: ReplicaSet::only(own),
@@ -162,7 +163,7 @@ fn survey(promised: &[Promised], base: &Base) -> Known {
             Comparison::Same | Comparison::Ahead => {}
         }
         known.with_us = known.with_us.with(*by);
-        if record.map(|record| record.epoch) > known.latest.map(|latest| latest.epoch) {
+        if record.map(|record| record.rank()) > known.latest.map(|latest| latest.rank()) {
             known.latest = *record;
         }
         if *unbroken && *record == latest && latest.is_some_and(|latest| latest.in_sync.contains(*by)) {

@@ -13,6 +13,11 @@ use crate::id::{CommandId, Epoch, ReplicaId, ReplicaSet};
 use crate::message::Message;
 use crate::region::RegionSet;
 
+/// Whether a leader alone decides who is in sync: then its record counts from the moment when it is written down.
+fn one_may_go_on(base: &Base) -> bool {
+    base.config.coordination == Coordination::Static && base.config.on_peer_loss == OnPeerLoss::Continue
+}
+
 impl Primary {
     pub(super) fn begin_members(&mut self, beginning: Beginning, base: &mut Base) {
         let record = beginning.record;
@@ -47,9 +52,8 @@ impl Primary {
     fn store(&mut self, base: &mut Base) {
         let (record, history) = (self.members.record, self.members.history.clone());
         let era = self.members.era();
-        let counts = base.config.coordination == Coordination::External
-            || base.config.on_peer_loss == OnPeerLoss::Continue
-            || self.members.begins();
+        let counts =
+            self.members.begins() && base.config.coordination == Coordination::Static || one_may_go_on(base);
         let version = base.journal.edit(|superblock| {
             superblock.promised = superblock.promised.max(record.epoch);
             superblock.record = Some(record);
@@ -60,6 +64,7 @@ impl Primary {
             superblock.full = superblock.full.minus(record.in_sync);
             superblock.joined = superblock.joined.union(record.in_sync);
         });
+        self.members.counts = counts && !self.members.begins();
         self.members.stage = Some(Stage::Store(version));
     }
 
@@ -178,7 +183,8 @@ impl Primary {
         }
         let epoch = latest.epoch.max(self.members.outbid).next();
         // A successor's run is not ours to name; it begins an epoch of its own.
-        self.members.record = Record { epoch, leader, incarnation: base.config.incarnation, in_sync };
+        let term = self.members.term();
+        self.members.record = Record { epoch, term, leader, incarnation: base.config.incarnation, in_sync };
         self.members.pending = self.members.pending.union(in_sync);
         self.members.greet = true;
         for peer in in_sync.without(base.own()).iter() {

@@ -69,6 +69,8 @@ pub(super) struct Members {
     pub(super) proposal: Option<u64>,
     /// Not to be made before.
     pub(super) propose_at: Time,
+    /// The latest record, although not in force, must be taken to be: we may have gone on by it.
+    pub(super) counts: bool,
     /// A record has been made: peers that were kept waiting for one may be let in.
     pub(super) greet: bool,
     /// Before the latest record.
@@ -94,6 +96,7 @@ impl Members {
             stage: None,
             pending: beginning.record.in_sync,
             expected: Epoch(0),
+            counts: false,
             greet: false,
             proposal: None,
             propose_at: Time(0),
@@ -157,7 +160,9 @@ impl Members {
     /// What our copy holds.
     pub(super) fn history(&self) -> History {
         let mut history = self.history.clone();
-        history.extend(&self.record);
+        if self.counts {
+            history.extend(&self.record);
+        }
         history
     }
 }

@@ -11,6 +11,7 @@ use super::Primary;
 use super::checkpoint::Checkpoint;
 use crate::base::Base;
 use crate::config::Sabotage;
+use crate::coordinator::Record;
 use crate::effect::{DisconnectReason, Notice};
 use crate::fault::Refusal;
 use crate::history::Comparison;
@@ -108,7 +109,9 @@ impl Primary {
         }
         let Some(hello) = base.hello(peer).cloned() else { return };
         let latest = *self.members.record();
-        if hello.record.is_some_and(|record| record.epoch > latest.epoch && record.leader != Some(base.own()))
+        if hello
+            .record
+            .is_some_and(|record| record.rank() > latest.rank() && record.leader != Some(base.own()))
         {
             // Somebody has taken over; unless it was forced, our data is there.
             let own = self.members.history();
@@ -116,6 +119,11 @@ impl Primary {
                 self.end = Some(super::End::Follow);
                 return;
             }
+        }
+        if hello.promised > latest.epoch && base.by_majority() {
+            // Our own promises are older: they have to be asked for anew.
+            self.end = Some(super::End::Resign);
+            return;
         }
         if hello.promised > latest.epoch {
             // It obeys only what is later than what it has promised to somebody who did not get to lead.
@@ -226,16 +234,21 @@ impl Primary {
         peer: ReplicaId,
         epoch: Epoch,
         promised: Epoch,
-        latest: Epoch,
+        latest: Option<Record>,
         reason: Refusal,
         base: &mut Base,
     ) {
         if self.peers[peer.index()].is_none() || epoch < self.members.term() {
             return;
         }
-        if latest > self.members.record().epoch && !matches!(reason, Refusal::SplitBrain(_)) {
+        let own = self.members.record().rank();
+        if latest.is_some_and(|latest| latest.rank() > own) && !matches!(reason, Refusal::SplitBrain(_)) {
             // It has adopted somebody's later record.
             self.end = Some(super::End::Follow);
+            return;
+        }
+        if !self.members.begins() && base.by_majority() && matches!(reason, Refusal::OldEpoch(_)) {
+            self.end = Some(super::End::Resign);
             return;
         }
         if !self.members.begins() {

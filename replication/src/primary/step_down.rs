@@ -67,6 +67,9 @@ impl Primary {
             self.jobs.iter().filter(|(_, job)| job.own_fault.is_some()).map(|(&seq, _)| seq).collect();
         for seq in failed {
             let job = self.end_job(seq);
+            if let Kind::Write { origin: Some(origin), .. } = &job.kind {
+                base.witness.failed(origin);
+            }
             let (Kind::Write { source, .. } | Kind::Read { source }) = job.kind else { continue };
             base.release(job.data());
             if !job.answered {

@@ -137,11 +137,11 @@ impl Primary {
         job.stage == Stage::Running && !job.local_pending
     }
 
-    /// Nothing is waited for any more that was sent to a peer over a link that is gone.
+    /// Nothing is waited for any more that was sent to a peer over a link that is gone. (What it has acknowledged it
+    /// has confirmed durable as well, or it is among what the peer may lack, and the resync of that waits for us.)
     pub(super) fn forget_sent(&mut self, peer: ReplicaId) {
         for job in self.jobs.values_mut() {
             job.sent = job.sent.without(peer);
-            job.acked = job.acked.without(peer);
         }
     }
 

@@ -4,6 +4,7 @@
 
 use super::{Replica, Role};
 use crate::base::{Base, Link, Purpose};
+use crate::coordinator::Record;
 use crate::effect::{DisconnectReason, Notice};
 use crate::event::LocalResult;
 use crate::fault::{DiskFault, Refusal};
@@ -78,7 +79,7 @@ impl Replica {
                 }
             }
             Message::Refused { epoch, promised, record, reason } => {
-                self.refused(peer, epoch, promised, record.map_or(Epoch(0), |record| record.epoch), reason);
+                self.refused(peer, epoch, promised, record, reason);
             }
             Message::Forwarded { id, result } => {
                 self.forward.answered(session, id, result, data, &mut self.base)
@@ -156,7 +157,8 @@ impl Replica {
                 self.base.refuse(peer, lead.record.epoch, Refusal::SplitBrain(self.base.own()));
                 self.say_split_brain(peer, chain);
             }
-            Comparison::Behind if lead.record.epoch > primary.epoch() => {
+            // It has all that counts of ours, and more.
+            Comparison::Behind => {
                 primary.stop(End::Follow);
                 self.end_term();
                 if let Role::Secondary(secondary) = &mut self.role {
@@ -239,7 +241,14 @@ impl Replica {
         }
     }
 
-    fn refused(&mut self, peer: ReplicaId, epoch: Epoch, promised: Epoch, latest: Epoch, reason: Refusal) {
+    fn refused(
+        &mut self,
+        peer: ReplicaId,
+        epoch: Epoch,
+        promised: Epoch,
+        latest: Option<Record>,
+        reason: Refusal,
+    ) {
         match &mut self.role {
             Role::Primary(primary) => primary.refused(peer, epoch, promised, latest, reason, &mut self.base),
             Role::Secondary(_) => {

@@ -98,7 +98,10 @@ fn refusal(lead: &Lead, base: &Base) -> Option<Refusal> {
     if record.epoch == lead.record.epoch && record != lead.record {
         return Some(Refusal::OldEpoch(record.epoch));
     }
-    None
+    // A leader that was overtaken counts its epochs up; what has been promised since was promised to another term.
+    let promised = if superblock.promised > record.epoch { superblock.promised } else { record.term };
+    let is_overtaken = base.by_majority() && lead.record.term < promised.max(record.term);
+    is_overtaken.then_some(Refusal::OldEpoch(superblock.promised))
 }
 
 fn say_split_brain(with: ReplicaId, lead: &Lead, base: &mut Base) {
@@ -141,8 +144,9 @@ fn write_down(lead: &Lead, base: &mut Base) -> Version {
         base.journal.drop_clean();
     }
     base.witness.is_member(record.epoch, is_member, lead.report);
-    let counts = base.config.coordination == Coordination::External
-        || base.config.on_peer_loss == OnPeerLoss::Continue && !lead.begins;
+    let counts = base.config.coordination == Coordination::Static
+        && base.config.on_peer_loss == OnPeerLoss::Continue
+        && !lead.begins;
     let history = if is_member { lead.history.clone() } else { base.journal.history() };
     base.journal.edit(|superblock| {
         superblock.volume = Some(lead.volume);

@@ -172,6 +172,7 @@ impl Secondary {
                 self.swept = false;
                 if *mended && is_member(base) {
                     base.journal.inherited.clear();
+                    base.witness.mended();
                 }
             }
             Message::Lacking { of, regions, .. } if *of != base.own() => {
@@ -262,6 +263,9 @@ impl Secondary {
         base.release(arrival.data());
         if let Err(fault) = result {
             base.disk_failed = Some(fault);
+            if let Work::Write { origin: Some(origin), .. } = &arrival.work {
+                base.witness.failed(origin);
+            }
         }
         let done = result.map(|_| ());
         let epoch = arrival.epoch;

@@ -86,8 +86,8 @@ encoded! {
     ReplicaSet: |set| set.0, |bits: u8| Ok(ReplicaSet(bits));
     ReplicaId: |replica| replica.0, |number: u8| replica(number);
     ByteRange: |range| (range.start, range.bytes), |pair: (u64, u64)| range(pair.0, pair.1);
-    Record: |record| (record.epoch, record.leader, record.incarnation, record.in_sync),
-        |parts: (Epoch, Option<ReplicaId>, Incarnation, ReplicaSet)| record(parts);
+    Record: |record| (record.epoch, record.term, record.leader, record.incarnation, record.in_sync),
+        |parts: (Epoch, Epoch, Option<ReplicaId>, Incarnation, ReplicaSet)| record(parts);
 }
 
 fn counted(number: u64) -> Result<u64, DecodeError> {
@@ -110,12 +110,12 @@ fn range(start: u64, bytes: u64) -> Result<ByteRange, DecodeError> {
     Ok(ByteRange::new(start, bytes))
 }
 
-fn record(parts: (Epoch, Option<ReplicaId>, Incarnation, ReplicaSet)) -> Result<Record, DecodeError> {
-    let (epoch, leader, incarnation, in_sync) = parts;
+fn record(parts: (Epoch, Epoch, Option<ReplicaId>, Incarnation, ReplicaSet)) -> Result<Record, DecodeError> {
+    let (epoch, term, leader, incarnation, in_sync) = parts;
     if in_sync.is_empty() {
         return Err(DecodeError::Other("a record without a replica in sync"));
     }
-    Ok(Record { epoch, leader, incarnation, in_sync })
+    Ok(Record { epoch, term, leader, incarnation, in_sync })
 }
 
 /// u32 count, then the terms.

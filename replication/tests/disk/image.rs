@@ -92,6 +92,7 @@ pub fn superblock(epoch: u64) -> MetadataRecord {
         promised: Epoch(epoch + 1),
         record: Some(Record {
             epoch: Epoch(epoch),
+            term: Epoch(epoch),
             leader: Some(ReplicaId(1)),
             incarnation: Incarnation(epoch),
             in_sync: ReplicaSet(0b110),

@@ -20,6 +20,7 @@ pub fn payload(bytes: Option<u32>) -> Option<Payload> {
 pub fn record() -> Record {
     Record {
         epoch: Epoch(5),
+        term: Epoch(4),
         leader: Some(ReplicaId(1)),
         incarnation: Incarnation(0x0123_4567_89AB_CDEF),
         in_sync: ReplicaSet(3),
@@ -179,9 +180,10 @@ fn any_range() -> impl Strategy<Value = ByteRange> {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    (number(), option::of(any_replica()), any::<u64>(), 1..=u8::MAX).prop_map(
-        |(epoch, leader, run, in_sync)| Record {
+    (number(), number(), option::of(any_replica()), any::<u64>(), 1..=u8::MAX).prop_map(
+        |(epoch, term, leader, run, in_sync)| Record {
             epoch: Epoch(epoch),
+            term: Epoch(term),
             leader,
             incarnation: Incarnation(run),
             in_sync: ReplicaSet(in_sync),
