@@ -8,9 +8,10 @@ mod copy;
 mod digest;
 mod idle;
 mod memory;
+mod mirror;
 mod neighbour;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -30,13 +31,19 @@ struct Experiment {
     run: fn(&Laboratory) -> Result<Vec<Verdict>>,
 }
 
-const EXPERIMENTS: [Experiment; 8] = [
+const EXPERIMENTS: [Experiment; 14] = [
     Experiment { protocol: Protocol::Nbd, name: "connections", run: connections::run },
     Experiment { protocol: Protocol::Nbd, name: "neighbour", run: neighbour::run },
     Experiment { protocol: Protocol::Nbd, name: "idle", run: idle::run },
     Experiment { protocol: Protocol::Nbd, name: "memory", run: memory::run },
     Experiment { protocol: Protocol::Nbd, name: "copy", run: copy::run },
     Experiment { protocol: Protocol::Nbd, name: "bench", run: bench::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-latency", run: mirror::latency::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-write", run: mirror::write::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-forward", run: mirror::forward::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-resync", run: mirror::resync::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-outage", run: mirror::outage::run },
+    Experiment { protocol: Protocol::Nbd, name: "mirror-stall", run: mirror::stall::run },
     Experiment { protocol: Protocol::Iscsi, name: "digest", run: digest::run },
     Experiment { protocol: Protocol::Iscsi, name: "idle", run: idle::run },
 ];
@@ -80,6 +87,12 @@ pub struct Laboratory<'a> {
 impl Laboratory<'_> {
     fn backing(&self, kind: BackingKind) -> Result<Backing> {
         Backing::create(kind, self.plan.size_bytes, &self.plan.data_dir)
+    }
+
+    /// A backing that a server makes for itself.
+    fn unmade(&self) -> Backing {
+        let path = PathBuf::from("/dev/shm/bench-unmade");
+        Backing { kind: BackingKind::Memory, path, size_bytes: self.plan.size_bytes }
     }
 
     fn stage<'a>(&'a self, backing: &'a Backing) -> Stage<'a> {

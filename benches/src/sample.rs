@@ -137,10 +137,16 @@ impl Method {
             self.observe(&server.pids()?, load, || Ok((drive(&server.address, load, self)?, None)))
         };
         self.cleanest(|| match client {
-            Client::Gather | Client::Single => self.generate(server, load),
+            Client::Gather | Client::Single => self.generate(&server.address, &server.pids()?, load),
             Client::Fio => foreign(fio::drive),
             Client::IscsiPerf => foreign(perf::drive),
         })
+    }
+
+    /// `load` on what `servers` serve together, by our generator; what they cost is added up.
+    pub fn measure_together(&self, address: &Address, servers: &[&Server], load: &Load) -> Result<Sample> {
+        let pids: Vec<i32> = servers.iter().map(|server| server.pids()).collect::<Result<Vec<_>>>()?.concat();
+        self.cleanest(|| self.generate(address, &pids, load))
     }
 
     /// `load` by fio on the backing itself, on the server's CPU.
@@ -154,10 +160,10 @@ impl Method {
         [self.server_cpu, self.client_cpu]
     }
 
-    fn generate(&self, server: &Server, load: &Load) -> Result<Sample> {
-        let mut generator = Generator::open(&server.address, load)?;
+    fn generate(&self, address: &Address, pids: &[i32], load: &Load) -> Result<Sample> {
+        let mut generator = Generator::open(address, load)?;
         generator.run(Until::Elapsed(self.warm_up))?;
-        self.observe(&server.pids()?, load, || Ok((generator.run(Until::Elapsed(self.sample))?, None)))
+        self.observe(pids, load, || Ok((generator.run(Until::Elapsed(self.sample))?, None)))
     }
 
     /// What `run` shows of `server`, and its CPU time where it is not that of `server`.

@@ -110,7 +110,8 @@ impl Server {
         if self.spins { self.signal(Signal::SIGSTOP) } else { Ok(()) }
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid), signal)?)
     }
 

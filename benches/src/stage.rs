@@ -38,7 +38,8 @@ impl Stage<'_> {
         }
         let server = self.run(program.name, launch, address)?;
         if (program.starts_empty)(self.backing.kind) {
-            fill(&server).with_context(|| format!("cannot fill {}", program.name))?;
+            let _awake = server.wake()?;
+            fill(&server.address).with_context(|| format!("cannot fill {}", program.name))?;
         }
         Ok(server)
     }
@@ -65,11 +66,10 @@ impl Stage<'_> {
     }
 }
 
-/// Writes random bytes over the whole of an export.
-fn fill(server: &Server) -> Result<()> {
-    let _awake = server.wake()?;
+/// Writes random bytes over the whole of a volume.
+pub fn fill(address: &Address) -> Result<()> {
     let load = Load::sequential_128k(100);
-    let mut generator = Generator::open(&server.address, &load)?;
+    let mut generator = Generator::open(address, &load)?;
     let blocks = generator.size_bytes() / u64::from(load.block_bytes);
     generator.run(Until::Requests(blocks))?;
     Ok(())
