@@ -40,6 +40,7 @@ pub enum DropReason {
     Disconnected,
     VolumeGone,
     LeaderLost,
+    StoodStill,
     Resources,
     Stopped,
 }
@@ -61,13 +62,14 @@ impl DropReason {
             DropReason::LeaderLost => {
                 "its volume's leader was lost with one of its requests; it sends that again when it has reconnected"
             }
+            DropReason::StoodStill => "this node had stood still, and it may have gone on with another one",
             DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
             _ => "the connection was ended",
         }
     }
 }
 
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 14] = [
     "limit",
     "handshake timeout",
     "login refused",
@@ -79,6 +81,7 @@ const REASONS: [&str; 13] = [
     "disconnected",
     "volume gone",
     "leader lost",
+    "stood still",
     "resources",
     "stopped",
 ];
@@ -132,6 +135,11 @@ impl Client {
     /// Its address; `None` for a unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Negotiation is over.

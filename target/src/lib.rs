@@ -12,6 +12,7 @@ pub mod clients;
 pub mod config;
 pub mod fault;
 pub mod generations;
+pub mod heartbeat;
 pub mod incoming;
 pub mod listener;
 pub mod local;

@@ -21,6 +21,7 @@ use wire::nbd::handshake::ExportTable;
 
 use crate::clients::{Client, Clients, DropReason};
 use crate::fault::{Fault, Kind};
+use crate::heartbeat::Heartbeat;
 use crate::listener;
 use crate::local::Local;
 use crate::message::{Adopted, Ask, Directory, VolumeFacts};
@@ -131,6 +132,7 @@ pub struct ServingCore {
     iscsi_sessions: Sessions,
     units: Units,
     link_troubles: LinkTroubles,
+    heartbeat: Heartbeat,
     /// Clients that hold payload now.
     holders: Cell<usize>,
 }
@@ -166,6 +168,7 @@ impl ServingCore {
             iscsi_sessions: Sessions::default(),
             units: Units::default(),
             link_troubles: LinkTroubles::default(),
+            heartbeat: Heartbeat::default(),
             holders: Cell::new(0),
         })
     }
@@ -197,6 +200,17 @@ impl ServingCore {
     /// The logical units of this core.
     pub fn units(&self) -> &Units {
         &self.units
+    }
+
+    /// Whether it beats.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
+
+    /// The volumes of this core that have replicas.
+    pub fn mirrored_volumes(&self) -> Vec<Uuid> {
+        let volumes = self.volumes.borrow();
+        volumes.iter().filter(|(_, volume)| volume.mirror().is_some()).map(|(uuid, _)| *uuid).collect()
     }
 
     /// What was said of links that were refused.
@@ -308,7 +322,12 @@ impl ServingCore {
     pub fn obey(self: &Rc<Self>, ask: Ask) {
         match ask {
             Ask::AddVolume { settings, opened, mirror, reply } => {
-                let _ = reply.send(self.add_volume(settings, opened, mirror));
+                let is_mirrored = mirror.is_some();
+                let added = self.add_volume(settings, opened, mirror);
+                if is_mirrored && added.is_ok() {
+                    Heartbeat::start(self);
+                }
+                let _ = reply.send(added);
             }
             Ask::ResizeVolume { uuid, size_bytes, reply } => {
                 let here = self.clone();

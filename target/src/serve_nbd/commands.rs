@@ -48,6 +48,7 @@ async fn read_requests(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result
         let request = decode_request(header, style);
         let request = request.map_err(|error| Fault::caused(Kind::Protocol, "a request", error))?;
         let request = request.expect("the header is whole");
+        connection.may_go_on()?;
         let arrived = connection.here.core().turn_started();
         let job = Job { request, operation: operation_of(request.command), arrived };
         match check(&request, style, &connection.limits()) {

@@ -74,6 +74,17 @@ impl Connection {
         self.budget.admit(bytes, || self.here.directory_nbd(|nbd| nbd.requests_max)).await;
     }
 
+    /// Whether what the client has sent may still be carried out: not if it has been given up, or will be as soon as
+    /// this core notices that it stood still.
+    pub fn may_go_on(&self) -> Result<(), Fault> {
+        let is_late = || self.here.heartbeat().is_late(self.here.core().turn_started());
+        if self.volume.mirror().is_some() && (self.client.reason().is_some() || is_late()) {
+            self.client.disconnect(DropReason::StoodStill);
+            return Err(Fault::new(Kind::Disconnected, "the client had been given up"));
+        }
+        Ok(())
+    }
+
     /// Answers anything but a successful READ or BLOCK_STATUS.
     ///
     /// A request whose outcome nobody knows gets no answer: the client sends it again over its next connection, as

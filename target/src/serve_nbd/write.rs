@@ -109,7 +109,9 @@ async fn receive(connection: &Connection, incoming: &mut Incoming<'_>, len: usiz
     connection.client.awaits_payload(Some(connection.here.core().turn_started()));
     let payload = incoming.payload(buffer, 0).await;
     connection.client.awaits_payload(None);
-    Ok(payload?.into_view(0, len))
+    let payload = payload?.into_view(0, len);
+    connection.may_go_on()?;
+    Ok(payload)
 }
 
 /// A request whose payload never came: nobody waits for its answer.
