@@ -243,12 +243,13 @@ impl ServingCore {
         get(&self.directory.borrow().nbd)
     }
 
-    /// The exports that a client at `address` may see.
+    /// The exports that a client at `address` may see. What is told of a mirrored volume changes with its era.
     pub fn export_table(&self, address: Option<SocketAddr>) -> Rc<ExportTable> {
         let directory = self.directory.borrow();
-        let restricted =
-            address.is_some() && directory.exports.values().any(|entry| !entry.settings.allow.is_empty());
-        if restricted { Rc::new(export_table(&directory, address)) } else { self.exports.borrow().clone() }
+        let mut settings = directory.exports.values().map(|entry| &entry.settings);
+        let is_special = settings
+            .any(|settings| settings.mirror.is_some() || address.is_some() && !settings.allow.is_empty());
+        if is_special { Rc::new(export_table(&directory, address)) } else { self.exports.borrow().clone() }
     }
 
     /// When a client that comes now must have negotiated.
