@@ -92,6 +92,28 @@ fn the_lead_moves_when_an_operator_says_so() -> Result<()> {
 }
 
 #[test]
+fn clients_are_told_the_same_of_a_volume_by_all_nodes_whoever_leads() -> Result<()> {
+    let Some(mut cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
+    cluster.node(0).attach()?.write(0, &random(1, 1 << 20))?;
+    let told = cluster.node(0).labels()?;
+    ensure!(told.contains("x-ringsan:volume:") && told.contains("x-ringsan:incarnation:"), "{told}");
+    for leader in [0, 1, 0] {
+        cluster.lead_by(leader)?;
+        for node in 0..2 {
+            let now = cluster.node(node).labels()?;
+            ensure!(now == told, "with the lead on {leader}, node {node} tells {now}, and a told {told}");
+        }
+        let follower = 1 - leader;
+        cluster.node_mut(follower).stop()?;
+        cluster.node_mut(follower).start()?;
+        let now = cluster.node(follower).labels()?;
+        ensure!(now == told, "after its restart, node {follower} tells {now}, and a told {told}");
+        cluster.await_in_sync()?;
+    }
+    cluster.stop_and_compare()
+}
+
+#[test]
 fn a_forced_promotion_of_a_copy_in_sync_loses_nothing() -> Result<()> {
     let Some(cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
     let data = random(1, 1 << 20);

@@ -7,16 +7,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::VOLUME;
 use super::namespace::Namespace;
 use crate::iscsi;
-use crate::nbd::Client;
+use crate::nbd::{Client, REP_ACK};
 use crate::tool::said;
 use crate::{Launch, Target};
+
+const REP_META_CONTEXT: u32 = 4;
 
 /// A node.
 pub struct Node {
@@ -187,6 +189,31 @@ impl Node {
     /// A new NBD client of it, in the network of clients.
     pub fn attach(&self) -> Result<Client> {
         self.clients.run(|| Client::attach(self.address(), VOLUME))
+    }
+
+    /// What it tells NBD clients of the volume: who it is, and whether it may have lost writes.
+    pub fn labels(&self) -> Result<String> {
+        const OPT_LIST_META_CONTEXT: u32 = 9;
+        const OPT_STRUCTURED_REPLY: u32 = 8;
+        let query = "x-ringsan:";
+        let mut payload = (VOLUME.len() as u32).to_be_bytes().to_vec();
+        payload.extend_from_slice(VOLUME.as_bytes());
+        payload.extend_from_slice(&1u32.to_be_bytes());
+        payload.extend_from_slice(&(query.len() as u32).to_be_bytes());
+        payload.extend_from_slice(query.as_bytes());
+        let mut client = self.clients.run(|| Client::greet(self.address()))?;
+        client.option(OPT_STRUCTURED_REPLY, &[])?;
+        client.option_reply(OPT_STRUCTURED_REPLY)?;
+        client.option(OPT_LIST_META_CONTEXT, &payload)?;
+        let mut labels = Vec::new();
+        loop {
+            let reply = client.option_reply(OPT_LIST_META_CONTEXT)?;
+            match reply.kind {
+                REP_ACK => return Ok(labels.join(" ")),
+                REP_META_CONTEXT => labels.push(String::from_utf8_lossy(&reply.payload[4..]).into_owned()),
+                kind => bail!("no labels: {kind:#x}"),
+            }
+        }
     }
 
     /// A new iSCSI session with it, from there.
