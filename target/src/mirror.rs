@@ -160,6 +160,11 @@ impl Mirror {
         self.machine.borrow().serves_here()
     }
 
+    /// Changes when acknowledged, unflushed writes may be lost; 0 while unknown.
+    pub fn era(&self) -> u64 {
+        self.machine.borrow().era()
+    }
+
     /// Tells how it is.
     pub fn snapshot(&self) -> MirrorSnapshot {
         let machine = self.machine.borrow();

@@ -71,6 +71,11 @@ impl Volume {
         self.mirror.as_ref()
     }
 
+    /// Of a mirrored volume: changes when acknowledged, unflushed writes may be lost. 0 while unknown, and for others.
+    pub fn era(&self) -> u64 {
+        self.mirror.as_ref().map_or(0, |mirror| mirror.era())
+    }
+
     /// What it is now.
     pub fn facts(&self) -> VolumeFacts {
         self.local.facts()

@@ -175,7 +175,12 @@ impl Pool {
 
     /// Whether the server at `endpoint` is the one that we knew, as far as it tells.
     pub(super) fn lost_nothing(&self, endpoint: usize, incarnation: Option<Uuid>) -> bool {
-        let known = self.incarnations.borrow_mut().insert(endpoint, incarnation);
+        let mut incarnations = self.incarnations.borrow_mut();
+        let known = incarnations.get(&endpoint).copied();
+        // A server that does not know yet says nothing: what it says next is held against what it said before.
+        if incarnation.is_some() || known.is_none() {
+            incarnations.insert(endpoint, incarnation);
+        }
         known.is_none_or(|known| known == incarnation)
     }
 

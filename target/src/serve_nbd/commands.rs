@@ -106,7 +106,10 @@ async fn without_data(connection: &Connection, request: &Request) -> Result<(), 
     let durable = flags.contains(CommandFlags::FUA);
     let volume = &connection.volume;
     match command {
-        Command::Flush => volume.flush().await,
+        Command::Flush => {
+            let flushed = volume.flush().await;
+            connection.same_era().and(flushed)
+        }
         Command::Trim => volume.trim(offset, length, durable).await,
         Command::Cache => volume.prefetch(offset, length).await,
         Command::WriteZeroes => {

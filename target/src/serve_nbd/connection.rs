@@ -1,5 +1,6 @@
 //! What the tasks of one client share: its stream, its volume, its replies, its limits.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use reactor::driver::Moment;
@@ -28,6 +29,8 @@ pub struct Connection {
     pub outbox: Rc<Outbox>,
     pub budget: Budget,
     limits: Limits,
+    /// In which its writes have been acknowledged, of a mirrored volume; 0 for none yet.
+    era: Cell<u64>,
 }
 
 /// A request and when it came.
@@ -51,6 +54,7 @@ impl Connection {
         volume.attach_client();
         Rc::new(Connection {
             limits: agreed.limits(DRAIN_BYTES_MAX),
+            era: Cell::new(volume.era()),
             style: agreed.style,
             contexts: agreed.contexts,
             budget: Budget::new(here.clone(), client.clone(), |here| {
@@ -85,6 +89,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Fails when writes that this client has the acknowledgement of may be lost: no flush may say otherwise. It
+    /// learns that when it connects anew.
+    pub fn same_era(&self) -> Result<(), Fault> {
+        let (before, now) = (self.era.get(), self.volume.era());
+        self.era.set(now);
+        if before == 0 || before == now {
+            return Ok(());
+        }
+        let name = &self.volume.settings().name;
+        let context = format!("volume {name}: writes that were acknowledged and not flushed may be lost");
+        Err(Fault::new(Kind::Indeterminate, context))
+    }
+
     /// Answers anything but a successful READ or BLOCK_STATUS.
     ///
     /// A request whose outcome nobody knows gets no answer: the client sends it again over its next connection, as
@@ -92,6 +109,9 @@ impl Connection {
     pub fn done(&self, job: &Job, result: Result<(), Fault>, held_bytes: usize) {
         if result.as_ref().is_err_and(|fault| fault.kind() == Kind::Indeterminate) {
             self.client.disconnect(DropReason::LeaderLost);
+        }
+        if self.era.get() == 0 {
+            self.era.set(self.volume.era());
         }
         let result = result.map_err(|fault| self.errno(&fault));
         self.done_with(job, result, held_bytes);

@@ -103,21 +103,26 @@ fn export_info(entry: &DirectoryEntry) -> ExportInfo {
         block_preferred: entry.facts.preferred_bytes.clamp(512, PAYLOAD_BYTES_MAX),
         payload_max: PAYLOAD_BYTES_MAX,
         offers_allocation: true,
-        labels: vec![
-            format!("{LABEL_VOLUME}{}", entry.settings.uuid),
-            format!("{LABEL_INCARNATION}{}", incarnation(entry)),
-        ],
+        labels: labels(entry),
     }
 }
 
-/// Of a mirrored volume: what all its nodes say alike, and say until acknowledged writes may be lost.
-///
-/// Of any other: what the kernel has accepted, it loses only with its own life; what is in our memory, with ours.
+fn labels(entry: &DirectoryEntry) -> Vec<String> {
+    let volume = entry.settings.uuid;
+    let incarnation = match &entry.settings.mirror {
+        None => Some(incarnation(entry)),
+        // All its nodes say the same, and say it until acknowledged writes may be lost. A new copy does not know.
+        Some(mirror) => {
+            let era = Some(u128::from(mirror.era.get())).filter(|era| *era != 0);
+            era.map(|era| Uuid::from_u128((era << 64 | era) ^ volume.as_u128()))
+        }
+    };
+    let incarnation = incarnation.map(|incarnation| format!("{LABEL_INCARNATION}{incarnation}"));
+    std::iter::once(format!("{LABEL_VOLUME}{volume}")).chain(incarnation).collect()
+}
+
+/// What the kernel has accepted, it loses only with its own life; what is in our memory, with ours.
 fn incarnation(entry: &DirectoryEntry) -> Uuid {
-    if let Some(mirror) = &entry.settings.mirror {
-        let era = u128::from(mirror.era.get());
-        return Uuid::from_u128((era << 64 | era) ^ entry.settings.uuid.as_u128());
-    }
     static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
     static BOOT: LazyLock<Option<Uuid>> = LazyLock::new(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
