@@ -25,6 +25,9 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Goes on after a failure, and says one line of each.
+    #[arg(long)]
+    keep_going: bool,
     /// Shows the whole timeline of every run.
     #[arg(long)]
     trace: bool,
@@ -40,7 +43,7 @@ fn main() {
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs {
             scope.spawn(|| {
-                while !failed.load(Ordering::Relaxed) {
+                while arguments.keep_going || !failed.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= arguments.seed + arguments.seeds {
                         return;
@@ -51,6 +54,10 @@ fn main() {
                     simulated.fetch_add(outcome.simulated, Ordering::Relaxed);
                     if let Some(failure) = outcome.failure {
                         failed.store(true, Ordering::Relaxed);
+                        if arguments.keep_going {
+                            println!("seed {seed}: {}", failure.lines().next().unwrap_or_default());
+                            continue;
+                        }
                         if !arguments.trace {
                             traced(seed, &arguments, LINES_MAX);
                         }

@@ -16,7 +16,7 @@ const PAUSE: u64 = 250 * MILLISECOND;
 /// A stopping node has so long.
 pub const STOP_BOUND: u64 = 12 * SECOND;
 /// Nobody leads for so long, with all well, before somebody uses force.
-const FORCE_AFTER: u64 = 30 * SECOND;
+const FORCE_AFTER: u64 = 45 * SECOND;
 
 impl Run {
     /// Looks around, and does what is due.
@@ -119,7 +119,8 @@ impl Run {
         let leads = |status: &Status| {
             matches!(status.role, RoleState::Leads | RoleState::Begins | RoleState::StepsDown | RoleState::Suspended)
         };
-        if statuses.iter().flatten().any(leads) {
+        let serves = |status: &Status| matches!(status.role, RoleState::Leads | RoleState::Suspended);
+        if statuses.iter().flatten().any(serves) {
             self.leaderless_since = None;
         }
         let split = |status: &Status| {

@@ -25,7 +25,7 @@ use crate::timeline;
 use crate::world::{SharedWorld, World};
 
 /// After the last fault, so long until all is well again.
-const RECOVERY: u64 = 150 * SECOND;
+const RECOVERY: u64 = 90 * SECOND;
 /// Then clients are done after so long.
 const LAST_ANSWERS: u64 = 60 * SECOND;
 /// No run needs so many; what does is going round in circles.
