@@ -152,6 +152,16 @@ impl Base {
         self.peers().iter().find(leads)
     }
 
+    /// Whether the leader that a record of ours names is linked and has not heard of it: it was lost while the lead was
+    /// being handed over.
+    pub(crate) fn knows_nothing_of(&self, record: &Record) -> bool {
+        let adopted =
+            self.journal.superblock().record == Some(*record) && record.in_sync.contains(self.own());
+        let hello = record.leader.and_then(|leader| self.hello(leader));
+        let is_older = |hello: &Hello| hello.record.is_none_or(|its| its.rank() < record.rank());
+        adopted && hello.is_some_and(|hello| !hello.leads && is_older(hello))
+    }
+
     /// Whether a majority of the replicas decides, so that a term is only as good as the promises that it began with.
     pub(crate) fn by_majority(&self) -> bool {
         self.config.coordination == Coordination::Static && self.config.on_peer_loss == OnPeerLoss::Suspend

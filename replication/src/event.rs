@@ -72,6 +72,8 @@ pub enum Command {
     },
     /// Stop leading.
     Demote,
+    /// Let another member lead on, and stay one: this node is about to stop.
+    HandOver,
     /// Compare all members while the volume is in use.
     Verify {
         /// And send the leader's bytes where they differ.

@@ -106,6 +106,7 @@ pub(crate) struct Primary {
 impl Primary {
     pub(crate) fn begin(beginning: Beginning, base: &mut Base) -> Primary {
         base.new_generation();
+        base.disk_failed = None;
         base.journal.inherit();
         let mut primary = Primary {
             members: Members::new(&beginning, base.journal.superblock().era),
@@ -370,6 +371,7 @@ impl Primary {
                 self.try_start(seq, base);
             }
             self.advance_members(base);
+            self.advance_checkpoints(base);
             self.advance_rounds(base);
             self.advance_resync(base);
             self.advance_step_down(base);

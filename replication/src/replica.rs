@@ -174,8 +174,9 @@ impl Replica {
                 self.candidate = Some(Candidate::commanded(command, force, base));
             }
             (Command::Demote, Role::Primary(primary)) => primary.demote(command, base),
+            (Command::HandOver, Role::Primary(primary)) => primary.hand_over(command, base),
             (Command::Verify { repair }, Role::Primary(primary)) => primary.verify(command, repair, base),
-            (Command::Demote | Command::Verify { .. }, Role::Secondary(_)) => {
+            (Command::Demote | Command::HandOver | Command::Verify { .. }, Role::Secondary(_)) => {
                 base.answer(command, Err(Refusal::NotLeader));
             }
             (Command::Discard, Role::Primary(_)) => base.answer(command, Err(Refusal::Leads)),
@@ -258,8 +259,9 @@ impl Replica {
     /// The record says that we lead: begin a term, if nobody else has.
     fn resume(&mut self) {
         let Role::Secondary(secondary) = &mut self.role else { return };
-        let record = self.base.record().filter(|record| record.leader == Some(self.base.own()));
-        let Some(record) = record else { return };
+        let is_ours =
+            |record: &Record| record.leader == Some(self.base.own()) || self.base.knows_nothing_of(record);
+        let Some(record) = self.base.record().filter(is_ours) else { return };
         let adopted = self.base.journal.superblock().record.map_or(Epoch(0), |record| record.epoch);
         if secondary.following(&self.base).is_some() {
             if adopted >= record.epoch {

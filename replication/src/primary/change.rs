@@ -170,6 +170,10 @@ impl Primary {
             in_sync = in_sync.union(self.settled());
             match self.members.last {
                 Some(Last::Nobody) => leader = None,
+                Some(Last::Another) => {
+                    let Some(successor) = in_sync.without(base.own()).iter().next() else { return };
+                    leader = Some(successor);
+                }
                 Some(Last::WithoutUs) => {
                     let others = in_sync.without(base.own());
                     let Some(successor) = others.iter().next() else { return };

@@ -34,8 +34,11 @@ impl Checkpoint {
 }
 
 impl Primary {
-    /// Begins those that are due.
+    /// Begins those that are due. (Before a round begins, which takes it that space has been seen to.)
     pub(super) fn advance_checkpoints(&mut self, base: &mut Base) {
+        if self.members.in_force().is_none() {
+            return;
+        }
         for peer in base.peers().iter() {
             let Some(state) = &self.peers[peer.index()] else { continue };
             let is_joining = matches!(state.phase, Phase::Adopting | Phase::Resyncing);

@@ -47,6 +47,8 @@ pub(super) enum Stage {
 pub(super) enum Last {
     /// Nobody leads; the members stay.
     Nobody,
+    /// Another member leads; we stay one.
+    Another,
     /// Another member leads, and we are none.
     WithoutUs,
 }

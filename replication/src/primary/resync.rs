@@ -40,7 +40,6 @@ impl Primary {
             }
             self.settle(peer, base);
         }
-        self.advance_checkpoints(base);
     }
 
     fn resync_peer(&mut self, peer: ReplicaId, base: &mut Base) {

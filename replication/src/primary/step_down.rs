@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! demoted:      no new work ─▶ all writes done ─▶ flush ─▶ record (nobody leads, same members) ─▶ in force
+//! hands over:   the same, but the record names another member
 //! disk failed:  no new work ─▶ all writes on all others ─▶ record (another leads, without us) ─▶ in force ─▶ answers
 //! ```
 //! Its one rule: once another has been named, we never lead again before it has.
 
 use super::job::{Kind, Stage};
+use super::members::Last;
 use super::{End, Primary, Returned, Source};
 use crate::base::Base;
 use crate::effect::{DisconnectReason, Notice};
@@ -19,6 +21,7 @@ use crate::message::Message;
 pub(super) struct StepDown {
     command: Option<CommandId>,
     drops_own: bool,
+    hands_over: bool,
     flushed: bool,
 }
 
@@ -28,13 +31,47 @@ impl Primary {
         if self.step_down.is_some() || self.members.begins() {
             return base.answer(command, Err(Refusal::Busy));
         }
-        self.step_down = Some(StepDown { command: Some(command), drops_own: false, flushed: false });
+        if self.is_last(base) {
+            return base.answer(command, Err(Refusal::NoSuccessor));
+        }
+        let hands_over = false;
+        self.step_down =
+            Some(StepDown { command: Some(command), drops_own: false, hands_over, flushed: false });
+    }
+
+    /// This node is about to stop: another member leads on.
+    pub(crate) fn hand_over(&mut self, command: CommandId, base: &mut Base) {
+        if self.members_linked().is_empty() {
+            return base.answer(command, Err(Refusal::NoSuccessor));
+        }
+        self.demote(command, base);
+        if let Some(step_down) = self.step_down.as_mut().filter(|of| of.command == Some(command)) {
+            step_down.hands_over = true;
+        }
+    }
+
+    /// Whether nobody else could lead after us; unless this copy is to yield to one that has diverged.
+    fn is_last(&self, base: &Base) -> bool {
+        let diverged = base.links.iter().flatten().any(|link| link.diverged.is_some());
+        !base.peers().is_empty() && self.members_linked().is_empty() && !diverged
+    }
+
+    /// Nobody is left to hand over to: we lead on.
+    fn keep_leading(&mut self, base: &mut Base) {
+        if let Some(command) = self.step_down.take().and_then(|step_down| step_down.command) {
+            base.answer(command, Err(Refusal::NoSuccessor));
+        }
+        self.members.last = None;
+        self.retry = true;
     }
 
     /// Our disk has failed under a write, a flush or a read: another member leads on, if there is one.
     pub(super) fn own_disk_failed(&mut self, seq: Option<Seq>, fault: DiskFault, base: &mut Base) {
         if let Some(job) = seq.and_then(|seq| self.jobs.get_mut(&seq)) {
             job.own_fault = Some(fault);
+            if let Kind::Write { origin: Some(origin), .. } = &job.kind {
+                base.witness.failed(origin);
+            }
             if job.stage == Stage::Running && matches!(job.kind, Kind::Write { .. }) {
                 // Half of it may be here: no flush of ours makes that equal to the others'.
                 let geometry = base.geometry();
@@ -50,7 +87,10 @@ impl Primary {
         }
         match &mut self.step_down {
             Some(step_down) => step_down.drops_own = true,
-            None => self.step_down = Some(StepDown { command: None, drops_own: true, flushed: true }),
+            None => {
+                self.step_down =
+                    Some(StepDown { command: None, drops_own: true, hands_over: false, flushed: true })
+            }
         }
         self.finish_writes(base);
         self.rounds_changed(base);
@@ -67,9 +107,6 @@ impl Primary {
             self.jobs.iter().filter(|(_, job)| job.own_fault.is_some()).map(|(&seq, _)| seq).collect();
         for seq in failed {
             let job = self.end_job(seq);
-            if let Kind::Write { origin: Some(origin), .. } = &job.kind {
-                base.witness.failed(origin);
-            }
             let (Kind::Write { source, .. } | Kind::Read { source }) = job.kind else { continue };
             base.release(job.data());
             if !job.answered {
@@ -102,6 +139,10 @@ impl Primary {
         let Some(step_down) = &self.step_down else {
             return;
         };
+        let is_decided = self.members.record().leader != Some(base.own());
+        if !step_down.drops_own && !is_decided && self.is_last(base) {
+            return self.keep_leading(base);
+        }
         if step_down.drops_own && self.members.must_hold().without(base.own()).is_empty() {
             return self.fail_alone(base);
         }
@@ -112,7 +153,7 @@ impl Primary {
             return;
         }
         if step_down.drops_own {
-            self.members.last = Some(super::members::Last::WithoutUs);
+            self.members.last = Some(Last::WithoutUs);
             self.retry = true;
         } else if !step_down.flushed {
             self.step_down.as_mut().expect("it is there").flushed = true;
@@ -120,7 +161,8 @@ impl Primary {
             self.retry = true;
         } else if self.rounds.is_idle() && !self.mending {
             base.journal.drop_clean();
-            self.members.last = Some(super::members::Last::Nobody);
+            let hands_over = step_down.hands_over;
+            self.members.last = Some(if hands_over { Last::Another } else { Last::Nobody });
             self.retry = true;
         }
     }
@@ -185,8 +227,9 @@ impl Primary {
             base.answer(command, Err(Refusal::Unanswered(unanswered)));
         }
         let demotion = self.step_down.as_mut().and_then(|step_down| step_down.command.take());
+        let is_done = self.members.in_force().is_some_and(|record| record.leader != Some(base.own()));
         if let Some(command) = demotion {
-            base.answer(command, Ok(()));
+            base.answer(command, if is_done { Ok(()) } else { Err(Refusal::Unanswered(unanswered)) });
         }
         if let Some(command) = self.verify.take().and_then(|mut verify| verify.take_command()) {
             base.answer(command, Err(Refusal::NotLeader));
