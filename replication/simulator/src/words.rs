@@ -57,6 +57,7 @@ fn command(command: &Command) -> &'static str {
         Command::Promote { force: false } => "promote",
         Command::Promote { force: true } => "promote by force",
         Command::Demote => "demote",
+        Command::HandOver => "hand over",
         Command::Verify { repair: false } => "verify",
         Command::Verify { repair: true } => "verify and repair",
         Command::Discard => "discard",
