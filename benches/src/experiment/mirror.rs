@@ -15,6 +15,9 @@ pub mod resync;
 pub mod stall;
 pub mod write;
 
+use anyhow::Result;
+
+use crate::interrupt;
 use crate::load::{Load, Waiting};
 use crate::sample::{Method, Sample};
 use crate::statistics::Spread;
@@ -47,9 +50,27 @@ fn median(values: &[f64]) -> f64 {
     Spread::of(values.iter().copied()).map_or(0.0, |spread| spread.median)
 }
 
+/// What takes a sample of one contestant; `None` for one that is not there.
+type Contestant<'a> = Option<&'a dyn Fn() -> Result<Sample>>;
+
 /// Samples of one contestant, one a round.
 #[derive(Default)]
 struct Series(Vec<Sample>);
+
+/// A sample of each, round after round: A B C, B C A, …
+fn hold<const COUNT: usize>(rounds: usize, contestants: [Contestant; COUNT]) -> Result<[Series; COUNT]> {
+    let mut series = std::array::from_fn(|_| Series::default());
+    for round in 0..rounds {
+        for turn in 0..COUNT {
+            interrupt::check()?;
+            let place = (round + turn) % COUNT;
+            if let Some(take) = contestants[place] {
+                series[place].0.push(take()?);
+            }
+        }
+    }
+    Ok(series)
+}
 
 impl Series {
     fn iops(&self) -> Vec<f64> {

@@ -16,6 +16,9 @@ pub struct Mirror {
     pub role: String,
     /// The in-sync set.
     pub in_sync: Vec<String>,
+    /// Extents that may differ between replicas after a failure: those that were written and are not yet known durable
+    /// on all of them.
+    pub active_extents: usize,
     /// All replicas.
     pub replicas: Vec<Replica>,
     /// Cause and next step for what is not in sync.

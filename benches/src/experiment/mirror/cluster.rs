@@ -112,6 +112,11 @@ impl Cluster {
         })
     }
 
+    /// Waits until all that was written is known to be durable on both: nodes see to that when they are idle.
+    pub fn await_rest(&self) -> Result<()> {
+        self.leader.until("all that was written to be durable", |mirror| Ok(mirror.active_extents == 0))
+    }
+
     /// Waits until the leader goes on alone.
     pub fn await_alone(&self) -> Result<()> {
         self.leader.until("the leader alone", |mirror| Ok(mirror.in_sync == [self.leader.name]))

@@ -3,10 +3,9 @@
 use anyhow::Result;
 
 use super::cluster::Cluster;
-use super::{Series, judged, print_places, random_4k};
+use super::{hold, judged, print_places, random_4k};
 use crate::backing::BackingKind;
 use crate::experiment::Laboratory;
-use crate::interrupt;
 use crate::statistics::Spread;
 use crate::verdict::{Goal, NOISE_DEEP, Verdict};
 
@@ -19,12 +18,13 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for (name, write_percent) in [("read", 0), ("write", 100)] {
         let load = random_4k(write_percent, 32);
-        let (mut direct, mut forwarded) = (Series::default(), Series::default());
-        for _ in 0..plan.rounds {
-            interrupt::check()?;
-            direct.0.push(cluster.measure(laboratory, &cluster.leader, &load)?);
-            forwarded.0.push(cluster.measure(laboratory, &cluster.follower, &load)?);
-        }
+        let [direct, forwarded] = hold(
+            plan.rounds,
+            [
+                Some(&|| cluster.measure(laboratory, &cluster.leader, &load)),
+                Some(&|| cluster.measure(laboratory, &cluster.follower, &load)),
+            ],
+        )?;
         direct.print(&format!("{name}, direct"));
         forwarded.print(&format!("{name}, forwarded"));
         let ratio = Spread::of_ratios(&forwarded.iops(), &direct.iops());

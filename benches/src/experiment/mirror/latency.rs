@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 
 use super::cluster::Cluster;
-use super::{Series, judged, print_places, random_4k};
+use super::{hold, judged, print_places, random_4k};
 use crate::backing::{Backing, BackingKind};
 use crate::experiment::Laboratory;
-use crate::interrupt;
 use crate::sample::Client;
+use crate::server::Server;
 use crate::statistics::Spread;
 use crate::verdict::{Goal, NOISE_SHALLOW, Verdict};
 
@@ -21,13 +21,14 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let alone = laboratory.ringsan(&backing)?;
     let floor = floor_of(laboratory, &backing)?;
     print_places(&plan.method);
-    let [mut floors, mut alones, mut mirroreds] = [const { Series(Vec::new()) }; 3];
-    for _ in 0..plan.rounds {
-        interrupt::check()?;
-        floors.0.push(plan.method.measure(&floor, &load, Client::Gather)?);
-        alones.0.push(plan.method.measure(&alone, &load, Client::Gather)?);
-        mirroreds.0.push(mirrored.measure(laboratory, &mirrored.leader, &load)?);
-    }
+    let [floors, alones, mirroreds] = hold(
+        plan.rounds,
+        [
+            Some(&|| plan.method.measure(&floor, &load, Client::Gather)),
+            Some(&|| plan.method.measure(&alone, &load, Client::Gather)),
+            Some(&|| mirrored.measure(laboratory, &mirrored.leader, &load)),
+        ],
+    )?;
     floors.print("floor");
     alones.print("unmirrored");
     mirroreds.print("mirrored");
@@ -44,7 +45,7 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     .into())
 }
 
-fn floor_of(laboratory: &Laboratory, backing: &Backing) -> Result<crate::server::Server> {
+fn floor_of(laboratory: &Laboratory, backing: &Backing) -> Result<Server> {
     let floor = laboratory.stage(backing).floor(laboratory.protocol, &random_4k(100, 1))?;
     floor.context("a load of writes has a floor")
 }

@@ -30,7 +30,7 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let mut cluster = Cluster::start(laboratory, BackingKind::Tmpfs, plan.size_bytes)?;
     print_places(&plan.method);
     let length = plan.method.sample * SAMPLES;
-    let [killed, frozen] = [true, false].map(|is_killed| hold(&mut cluster, length, is_killed));
+    let [killed, frozen] = [true, false].map(|is_killed| miss(&mut cluster, length, is_killed));
     let mut verdicts = Vec::new();
     for (name, seen) in [("killed", killed?), ("frozen", frozen?)] {
         println!(
@@ -51,7 +51,9 @@ struct Seen {
     sent_bytes: u64,
 }
 
-fn hold(cluster: &mut Cluster, length: Duration, is_killed: bool) -> Result<Seen> {
+/// What was written before the outage is durable everywhere: else that, too, might be lacking.
+fn miss(cluster: &mut Cluster, length: Duration, is_killed: bool) -> Result<Seen> {
+    cluster.await_rest()?;
     if is_killed {
         cluster.follower.kill();
     } else {

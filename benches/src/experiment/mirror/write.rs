@@ -4,11 +4,10 @@ use anyhow::Result;
 
 use super::cluster::Cluster;
 use super::quorum::Quorum;
-use super::{Series, judged, print_places, random_4k};
+use super::{Series, hold, judged, print_places, random_4k};
 use crate::backing::BackingKind;
 use crate::experiment::Laboratory;
-use crate::interrupt;
-use crate::sample::Client;
+use crate::sample::{Client, Sample};
 use crate::statistics::Spread;
 use crate::verdict::{Goal, NOISE_DEEP, Verdict};
 
@@ -16,15 +15,13 @@ const OF_UNMIRRORED: [Goal; 2] = [Goal::AtLeast(0.35), Goal::AtLeast(0.5)];
 const OF_QUORUM: [Goal; 2] = [Goal::AtLeast(3.0), Goal::AtLeast(5.0)];
 const READS_OF_UNMIRRORED: [Goal; 2] = [Goal::AtLeast(0.95), Goal::AtLeast(1.0)];
 
-#[derive(Default)]
 struct Writes {
     unmirrored: Series,
-    memory: Series,
-    tmpfs: Series,
+    mirrored: Series,
+    on_tmpfs: Series,
     quorum: Series,
 }
 
-#[derive(Default)]
 struct Reads {
     unmirrored: Series,
     mirrored: Series,
@@ -40,35 +37,42 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     let quorum = quorum.inspect_err(|error| println!("  SKIP quorum: {error:#}")).ok();
     print_places(&plan.method);
     let (write, read) = (random_4k(100, 32), random_4k(0, 32));
-    let (mut writes, mut reads) = (Writes::default(), Reads::default());
-    for _ in 0..plan.rounds {
-        interrupt::check()?;
-        writes.unmirrored.0.push(plan.method.measure(&alone, &write, Client::Gather)?);
-        writes.memory.0.push(memory.measure(laboratory, &memory.leader, &write)?);
-        if let Some(quorum) = &quorum {
-            writes.quorum.0.push(quorum.measure(&plan.method, &write)?);
-        }
-        writes.tmpfs.0.push(tmpfs.measure(laboratory, &tmpfs.leader, &write)?);
-        reads.unmirrored.0.push(plan.method.measure(&alone, &read, Client::Gather)?);
-        reads.mirrored.0.push(memory.measure(laboratory, &memory.leader, &read)?);
-    }
+    let on_quorum = quorum.as_ref().map(|quorum| || quorum.measure(&plan.method, &write));
+    let [unmirrored, mirrored, on_tmpfs, quorum] = hold(
+        plan.rounds,
+        [
+            Some(&|| plan.method.measure(&alone, &write, Client::Gather)),
+            Some(&|| memory.measure(laboratory, &memory.leader, &write)),
+            Some(&|| tmpfs.measure(laboratory, &tmpfs.leader, &write)),
+            on_quorum.as_ref().map(|take| take as &dyn Fn() -> Result<Sample>),
+        ],
+    )?;
+    let writes = Writes { unmirrored, mirrored, on_tmpfs, quorum };
+    let [unmirrored, mirrored] = hold(
+        plan.rounds,
+        [
+            Some(&|| plan.method.measure(&alone, &read, Client::Gather)),
+            Some(&|| memory.measure(laboratory, &memory.leader, &read)),
+        ],
+    )?;
+    let reads = Reads { unmirrored, mirrored };
     Ok(writes.judged().into_iter().chain(reads.judged()).collect())
 }
 
 impl Writes {
     fn judged(&self) -> Vec<Verdict> {
         self.unmirrored.print("write, unmirrored, memory");
-        self.memory.print("write, mirrored, memory");
-        self.tmpfs.print("write, mirrored, tmpfs");
+        self.mirrored.print("write, mirrored, memory");
+        self.on_tmpfs.print("write, mirrored, tmpfs");
         self.quorum.print("write, quorum, tmpfs");
         let of_quorum = |series: &Series| Spread::of_ratios(&series.iops(), &self.quorum.iops());
-        if let Some(ratio) = of_quorum(&self.tmpfs) {
+        if let Some(ratio) = of_quorum(&self.on_tmpfs) {
             println!("  mirrored on tmpfs, as the quorum is: {:.2} times the quorum", ratio.median);
         }
-        let ratio = Spread::of_ratios(&self.memory.iops(), &self.unmirrored.iops());
+        let ratio = Spread::of_ratios(&self.mirrored.iops(), &self.unmirrored.iops());
         let case = "mirrored write, depth 32";
         let unmirrored = judged(case, "IOPS / unmirrored", ratio, OF_UNMIRRORED, NOISE_DEEP);
-        let quorum = judged(case, "IOPS / qemu's quorum", of_quorum(&self.memory), OF_QUORUM, NOISE_DEEP);
+        let quorum = judged(case, "IOPS / qemu's quorum", of_quorum(&self.mirrored), OF_QUORUM, NOISE_DEEP);
         unmirrored.into_iter().chain(quorum).collect()
     }
 }
