@@ -46,7 +46,7 @@ impl Mirror {
             return;
         }
         let (giver, taker) = one_shot();
-        self.ask(Command::Demote, Asker::Here(giver));
+        self.ask(Command::HandOver, Asker::Here(giver));
         let late = || drop(self.commands.pending.take());
         let answer = verbs::with_deadline(self.core.now() + STEP_DOWN, taker, late).await;
         match answer {
