@@ -35,7 +35,8 @@ pub fn of(volume: &Volume, lun: &IscsiLun) -> Geometry {
         unmap_descriptors_max: UNMAP_DESCRIPTORS_MAX,
         unmap_granularity_blocks: preferred_blocks.max(physical_blocks),
         write_same_blocks_max: WRITE_SAME_BYTES_MAX / block,
-        compare_and_write_blocks_max: u8::MAX,
+        // Clients of other nodes could come between.
+        compare_and_write_blocks_max: if volume.mirror().is_some() { 0 } else { u8::MAX },
         can_discard: facts.can_discard,
         // Only then is a discarded range zeroed without writing zeroes.
         zero_after_unmap: facts.can_discard && facts.can_fast_zero,
