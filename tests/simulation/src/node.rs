@@ -63,8 +63,10 @@ pub struct Node {
     world: SharedWorld,
     shared: Rc<Shared>,
     host: HostId,
-    /// The disk has been written to in a life of the system that goes on.
-    cache_kept: bool,
+    /// Counts the boots of its system.
+    system_boot: u32,
+    /// The boot since which the copy has been whole, as the state directory has it.
+    noted_boot: Option<u32>,
     life: Option<Life>,
 }
 
@@ -83,7 +85,7 @@ impl Node {
     pub fn new(world: &SharedWorld, shared: &Rc<Shared>, host: HostId) -> Node {
         let image = crate::disk::Image::new(shared.size_bytes as usize);
         world.borrow_mut().hosts[host].files = vec![image, crate::disk::Image::default()];
-        Node { world: world.clone(), shared: shared.clone(), host, cache_kept: false, life: None }
+        Node { world: world.clone(), shared: shared.clone(), host, system_boot: 1, noted_boot: None, life: None }
     }
 
     /// Whether its process runs.
@@ -112,8 +114,11 @@ impl Node {
         let serving = ServingCore::alone(core.clone(), &core_settings());
         let life = Life { core, line, arena, serving, stopped: None, replies: RefCell::default() };
         self.life = Some(life);
+        let is_new = self.world.borrow().hosts[self.host].files[METADATA_FILE].is_empty();
         let result = self.serve();
-        self.cache_kept = true;
+        if is_new {
+            self.noted_boot = Some(self.system_boot);
+        }
         self.world.borrow_mut().step_soon(self.host);
         result
     }
@@ -226,7 +231,7 @@ impl Node {
             world.network.power_lost(&mut world.agenda, self.host);
         }
         let result = self.end();
-        self.cache_kept = false;
+        self.system_boot += 1;
         let mut world = self.world.borrow_mut();
         let world = &mut *world;
         let host = &mut world.hosts[self.host];
@@ -250,6 +255,11 @@ impl Node {
         let life = self.life.as_ref()?;
         let mirror = life.serving.volume(volume_uuid())?.mirror()?.snapshot();
         Some(mirror.status)
+    }
+
+    /// It leads, so its copy is whole, whatever it has lost before; the control thread notes that now and then.
+    pub fn note_boot(&mut self) {
+        self.noted_boot = Some(self.system_boot);
     }
 
     /// What it advises.
@@ -306,7 +316,7 @@ impl Node {
     fn volume_settings(&self) -> VolumeSettings {
         let addresses = (0..self.shared.names.len())
             .map(|host| (host != self.host).then(|| format!("10.0.0.{}:{LINK_PORT}", host + 1)));
-        let blank = self.world.borrow().hosts[self.host].files[METADATA_FILE].is_empty();
+        let blank = self.world.borrow().hosts[self.host].files[DATA_FILE].bytes().iter().all(|byte| *byte == 0);
         let mirror = MirrorSettings {
             replicas: self.shared.names.iter().map(|name| (*name).to_owned()).collect(),
             own: self.host,
@@ -317,7 +327,7 @@ impl Node {
             metadata: PathBuf::from("db.meta"),
             era: Default::default(),
             blank,
-            cache_kept: self.cache_kept,
+            cache_kept: self.noted_boot == Some(self.system_boot),
         };
         VolumeSettings {
             name: VOLUME.into(),

@@ -30,6 +30,11 @@ impl Run {
                 timeline::line(|| format!("node {host} answers the operator: {answer:?}"));
             }
         }
+        for (host, status) in statuses.iter().enumerate() {
+            if status.as_ref().is_some_and(|status| status.role == RoleState::Leads) && self.dice.percent(5) {
+                self.nodes[host].note_boot();
+            }
+        }
         self.tell_roles(&statuses);
         self.restart_failed(&statuses)?;
         self.find_a_leader(&statuses);
