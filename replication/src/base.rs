@@ -39,7 +39,7 @@ struct Local {
 }
 
 /// One peer's link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) session: Session,
     /// What it has said of itself last.
@@ -50,7 +50,7 @@ pub(crate) struct Link {
     pub(crate) diverged: Option<History>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Base {
     pub(crate) config: ReplicaConfig,
     pub(crate) journal: Journal,

@@ -47,7 +47,7 @@ enum Stage {
     Propose,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     /// Whose wish. None: a leader has restarted, or was named by its predecessor.
     command: Option<CommandId>,
@@ -64,7 +64,7 @@ pub(crate) struct Candidate {
 }
 
 /// How a candidacy stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// It goes on.
     Pending,

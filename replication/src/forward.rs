@@ -19,7 +19,7 @@ use crate::primary::Returned;
 /// From the oldest request that is not answered to the latest that is sent: at most so many.
 const WINDOW: u64 = 32_768;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) request: RequestId,
     pub(crate) operation: Operation,
@@ -30,7 +30,7 @@ pub(crate) struct Pending {
     since: Time,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Forward {
     pending: BTreeMap<ForwardId, Pending>,
     /// Those that are not sent.

@@ -38,7 +38,7 @@ enum Writing {
     Page(ReplicaId, u32),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Journal {
     own: ReplicaId,
     geometry: Geometry,

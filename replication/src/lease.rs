@@ -16,7 +16,7 @@ use crate::id::{ReplicaId, ReplicaSet, Time};
 /// So many pings are remembered.
 const PINGS_MAX: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lease {
     /// When each ping was sent.
     pings: VecDeque<(u64, Time)>,

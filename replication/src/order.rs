@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::id::Seq;
 use crate::region::ByteRange;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Holder {
     range: ByteRange,
     shared: bool,
@@ -20,7 +20,7 @@ struct Holder {
 }
 
 /// Ranges held or waited for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
     holders: BTreeMap<Seq, Holder>,
     by_start: BTreeMap<(u64, Seq), ()>,

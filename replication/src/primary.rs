@@ -69,7 +69,7 @@ pub(crate) struct Returned {
     pub(crate) sent_before: Option<Epoch>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Primary {
     members: Members,
     /// Peers that have told where their copies may differ since earlier terms.

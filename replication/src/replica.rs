@@ -28,14 +28,14 @@ use crate::region::{ByteRange, Geometry};
 use crate::secondary::Secondary;
 use crate::superblock::{Stored, Superblock};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     Secondary(Box<Secondary>),
     Primary(Box<Primary>),
 }
 
 /// One node's machine for one volume.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     base: Base,
     role: Role,

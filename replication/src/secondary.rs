@@ -30,7 +30,7 @@ pub(crate) struct Following {
 }
 
 /// A promise that is being written down.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Promising {
     to: ReplicaId,
     session: Session,
@@ -38,7 +38,7 @@ struct Promising {
     version: Version,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Secondary {
     following: Option<Following>,
     adopting: Option<Adopting>,

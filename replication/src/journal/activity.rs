@@ -28,7 +28,7 @@ struct Extent {
     awaited: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Activity {
     extents: BTreeMap<u32, Extent>,
     version: Version,

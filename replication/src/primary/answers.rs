@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use crate::fault::Fault;
 use crate::id::{ForwardId, Incarnation, ReplicaId};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     incarnation: Incarnation,
     answers: BTreeMap<ForwardId, Result<(), Fault>>,
 }
 
 /// For each replica, those to its latest run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
     runs: BTreeMap<ReplicaId, Run>,
 }

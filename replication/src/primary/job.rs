@@ -53,7 +53,7 @@ pub(super) enum Stage {
     Running,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) range: ByteRange,
     pub(super) kind: Kind,

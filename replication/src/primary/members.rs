@@ -15,7 +15,7 @@ use crate::id::{CommandId, Epoch, ReplicaSet, Time};
 use crate::journal::Version;
 
 /// With what a term begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Beginning {
     pub(crate) record: Record,
     /// Of all that the new leader's copy holds.
@@ -53,7 +53,7 @@ pub(super) enum Last {
     WithoutUs,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Members {
     /// The first epoch of the term.
     term: Epoch,

@@ -34,7 +34,7 @@ pub(super) enum Phase {
     Member,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) phase: Phase,
     /// The latest epoch that it has adopted over this link.

@@ -13,7 +13,7 @@ use crate::fault::{DiskFault, Fault};
 use crate::id::{FlushId, ReplicaId, ReplicaSet, Time};
 use crate::message::Message;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     id: FlushId,
     sources: Vec<Source>,
@@ -27,7 +27,7 @@ struct Round {
     own_failed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rounds {
     round: Option<Round>,
     /// Who asked since it began.

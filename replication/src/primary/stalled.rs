@@ -22,7 +22,7 @@ pub(super) enum Lacks {
     Lease,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Stalled {
     room: VecDeque<Seq>,
     mark: VecDeque<Seq>,

@@ -17,7 +17,7 @@ use crate::fault::{DiskFault, Fault, Refusal};
 use crate::id::{CommandId, ReplicaSet, Seq};
 use crate::message::Message;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StepDown {
     command: Option<CommandId>,
     drops_own: bool,
@@ -52,7 +52,8 @@ impl Primary {
 
     /// Whether nobody else could lead after us; unless this copy is to yield to one that has diverged.
     fn is_last(&self, base: &Base) -> bool {
-        let diverged = base.links.iter().flatten().any(|link| link.diverged.is_some());
+        let other_volume = base.refusals.contains(&Some(Refusal::OtherVolume));
+        let diverged = other_volume || base.links.iter().flatten().any(|link| link.diverged.is_some());
         !base.peers().is_empty() && self.members_linked().is_empty() && !diverged
     }
 

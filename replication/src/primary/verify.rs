@@ -15,7 +15,7 @@ use crate::id::{CommandId, ReplicaId, ReplicaSet, Seq};
 use crate::message::Message;
 use crate::region::RegionSet;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Verify {
     command: Option<CommandId>,
     repair: bool,
@@ -26,7 +26,7 @@ pub(super) struct Verify {
     differing_bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Compared {
     seq: Seq,
     own: Option<u64>,

@@ -14,7 +14,7 @@ use crate::journal::Version;
 use crate::message::{Lead, Message};
 use crate::region::RegionSet;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Adopting {
     leader: ReplicaId,
     pub(super) session: Session,

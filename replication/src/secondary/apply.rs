@@ -39,7 +39,7 @@ enum Work {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Arrival {
     epoch: Epoch,
     work: Work,
@@ -61,7 +61,7 @@ impl Arrival {
 }
 
 /// What a leader has asked for and is not answered, by the order of arrival.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Arrivals {
     all: BTreeMap<u64, Arrival>,
     last: u64,

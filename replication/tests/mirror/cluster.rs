@@ -27,7 +27,7 @@ enum Work {
     Metadata(MetadataRecord),
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Disk {
     /// What reads return.
     pub cache: Vec<u64>,
@@ -40,6 +40,7 @@ pub struct Disk {
     pub stuck: bool,
 }
 
+#[derive(Clone, Debug)]
 pub struct Node {
     pub replica: Option<Replica>,
     pub disk: Disk,
@@ -57,6 +58,7 @@ pub struct Node {
 
 type Parcel = (Session, Message, Option<Vec<u64>>);
 
+#[derive(Clone)]
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub now: u64,
@@ -71,6 +73,10 @@ pub struct Cluster {
     pub resynced_bytes: u64,
     pub record: Option<Record>,
     blocks: u64,
+    /// A node loses power when so many of its disk's operations have ended, before it hears of the last.
+    pub cut_power: Option<(usize, u64)>,
+    /// What was under way on a disk that lost power was carried out.
+    pub lands: bool,
 }
 
 impl Cluster {
@@ -105,6 +111,8 @@ impl Cluster {
             resynced_bytes: 0,
             record: None,
             blocks,
+            cut_power: None,
+            lands: false,
         };
         for node in 0..count {
             cluster.start(node);
@@ -116,7 +124,7 @@ impl Cluster {
     pub fn in_sync(count: usize, blocks: u64, configure: fn(&mut ReplicaConfig)) -> Cluster {
         let mut cluster = Cluster::new(count, blocks, configure);
         if cluster.record.is_none() && count > 0 {
-            cluster.advance(1000);
+            cluster.advance(3000);
         }
         if !cluster.nodes[0].replica.as_ref().is_some_and(Replica::leads) {
             let command = cluster.command(0, Command::Promote { force: false });
@@ -253,6 +261,9 @@ impl Cluster {
         let state = &mut self.nodes[node];
         state.next_request += 1;
         let request = RequestId(state.next_request);
+        if state.replica.is_none() {
+            return request;
+        }
         let data = values.map(|values| state.hold(values));
         self.event(node, Event::Submit { request, operation, data });
         request
@@ -440,7 +451,32 @@ impl Cluster {
                 Event::LocalDone { op, result: Ok(LocalResult::Checksum(sum)) }
             }
         };
+        if self.loses_power(node) {
+            let lands = self.lands;
+            return self.power_off(node, || lands);
+        }
         self.event(node, event);
+    }
+
+    fn loses_power(&mut self, of: usize) -> bool {
+        let Some((node, left)) = self.cut_power.filter(|&(node, _)| node == of) else { return false };
+        self.cut_power = (left > 0).then(|| (node, left - 1));
+        left == 0
+    }
+
+    /// All that the machines and their world are in, in a line.
+    pub fn fingerprint(&self) -> String {
+        format!("{:?} {:?} {:?}", self.nodes, self.links, self.sessions)
+    }
+
+    /// How many things may happen next.
+    pub fn choice_count(&self) -> usize {
+        self.choices().len()
+    }
+
+    /// Lets the one of this number happen.
+    pub fn choose(&mut self, number: usize) {
+        self.happen(Some(number as u64));
     }
 
     /// Everything under way happens, until nothing is.

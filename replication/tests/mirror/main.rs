@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod crash;
+mod orders;
 mod seeds;
 mod writes;
