@@ -258,6 +258,26 @@ impl Cluster {
         self.await_control(node, &["promote", VOLUME])
     }
 
+    /// Does what an operator does who finds nodes without a leader: has one promoted that may be without losing
+    /// anything; and waits until all are in sync.
+    pub fn recover(&self) -> Result<()> {
+        // who finds a leader by themselves need nobody
+        let waits_until = Instant::now() + Duration::from_secs(2);
+        self.until("a leader", || {
+            if self.leader().is_none() && Instant::now() > waits_until {
+                for node in &self.nodes {
+                    let (is_promoted, said) = node.control_tried(&["promote", VOLUME])?;
+                    if is_promoted {
+                        return Ok(true);
+                    }
+                    eprintln!("{} is not promoted: {}", node.name(), said.trim());
+                }
+            }
+            Ok(self.leader().is_some())
+        })?;
+        self.await_in_sync()
+    }
+
     /// Moves the lead to a node, if it is not there, and waits until all are in sync.
     pub fn lead_by(&self, node: usize) -> Result<()> {
         self.await_in_sync()?;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Cluster, LOOK_AGAIN, PATIENCE, VOLUME};
 use crate::history::{BLOCK, Before, History};
+use crate::iscsi::{self, Login};
 use crate::nbd::{CMD_READ, Client};
 use crate::scratch::Random;
 
@@ -78,6 +79,19 @@ impl Load {
         };
         let clients = nodes.iter().enumerate().map(client).collect();
         Load { shared, clients }
+    }
+
+    /// One iSCSI initiator more for each of `nodes`, which goes to no other.
+    pub fn with_initiators(mut self, cluster: &Cluster, nodes: &[usize]) -> Load {
+        for (number, node) in nodes.iter().enumerate() {
+            let address = cluster.node(*node).iscsi_address();
+            let login =
+                Login::to(&iscsi::target_name(VOLUME)).initiator(&format!("iqn.2026-11.test:load{number}"));
+            let (shared, random) = (Arc::clone(&self.shared), Random(1000 + number as u64));
+            let task = move || thread::spawn(move || shared.run_initiator(address, &login, random));
+            self.clients.push(cluster.network().middle().run(task));
+        }
+        self
     }
 
     /// What has been seen since the last time that this was asked.
@@ -153,6 +167,42 @@ impl Shared {
         Ok(())
     }
 
+    fn run_initiator(&self, address: SocketAddr, login: &Login, mut random: Random) -> Result<()> {
+        while !self.is_stopped() {
+            if let Ok(mut client) = login.attach(address) {
+                while !self.is_stopped() && self.command(&mut client, &mut random)? {}
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// One SCSI command; whether the session goes on.
+    fn command(&self, client: &mut iscsi::Client, random: &mut Random) -> Result<bool> {
+        let begun = Instant::now();
+        let (first, blocks) = place(random);
+        let is_answered = if random.below(3) == 0 {
+            let before = self.history().before(first, blocks);
+            let read = client.read(first as u32, blocks as u16);
+            read.map_or(Ok(false), |data| self.history().check(&before, &data).map(|()| true))?
+        } else {
+            let (id, data) = self.history().write(first, blocks);
+            let is_written = client.write(first as u32, &data).is_ok();
+            if is_written {
+                self.history().acknowledged(id);
+            }
+            is_written
+        };
+        let mut seen = self.seen();
+        seen.longest = seen.longest.max(begun.elapsed());
+        if is_answered {
+            seen.answered += 1
+        } else {
+            seen.lost += 1
+        }
+        Ok(is_answered)
+    }
+
     /// Sends some requests and takes their answers; whether the connection lasts.
     fn batch(&self, client: &mut Client, random: &mut Random) -> Result<bool> {
         let begun = Instant::now();
@@ -178,8 +228,7 @@ impl Shared {
     }
 
     fn send(&self, client: &mut Client, random: &mut Random, cookie: u64) -> Option<Request> {
-        let blocks = 1 + random.below(REQUEST_BLOCKS_MAX) as usize;
-        let first = random.below((BLOCKS - blocks) as u64) as usize;
+        let (first, blocks) = place(random);
         let offset = (first * BLOCK) as u64;
         if random.below(3) == 0 {
             let before = self.history().before(first, blocks);
@@ -209,4 +258,10 @@ impl Shared {
         self.seen().lost.add_assign(count as u64);
         false
     }
+}
+
+/// Some blocks.
+fn place(random: &mut Random) -> (usize, usize) {
+    let blocks = 1 + random.below(REQUEST_BLOCKS_MAX) as usize;
+    (random.below((BLOCKS - blocks) as u64) as usize, blocks)
 }

@@ -68,6 +68,11 @@ impl Node {
         self.launch.address()
     }
 
+    /// Where initiators find it.
+    pub fn iscsi_address(&self) -> SocketAddr {
+        self.launch.iscsi_address()
+    }
+
     /// The export as clients find it.
     pub fn uri(&self) -> String {
         format!("nbd://{}/{VOLUME}", self.address())
@@ -219,6 +224,6 @@ impl Node {
     /// A new iSCSI session with it, from there.
     pub fn log_in(&self, initiator: &str) -> Result<iscsi::Client> {
         let login = iscsi::Login::to(&iscsi::target_name(VOLUME)).initiator(initiator);
-        self.clients.run(|| login.attach(self.launch.iscsi_address()))
+        self.clients.run(|| login.attach(self.iscsi_address()))
     }
 }
