@@ -9,7 +9,7 @@ use crate::address::{Address, Name};
 use crate::backing::Backing;
 use crate::floor::Echo;
 use crate::generator::{Generator, Until};
-use crate::load::Load;
+use crate::load::{Load, Waiting};
 use crate::peers::{Binaries, Place, Program};
 use crate::protocol::Protocol;
 use crate::sample::Method;
@@ -66,9 +66,9 @@ impl Stage<'_> {
     }
 }
 
-/// Writes random bytes over the whole of a volume.
+/// Writes random bytes over the whole of a volume; sleeps meanwhile, for a server may share this core.
 pub fn fill(address: &Address) -> Result<()> {
-    let load = Load::sequential_128k(100);
+    let load = Load { waiting: Waiting::Sleep, ..Load::sequential_128k(100) };
     let mut generator = Generator::open(address, &load)?;
     let blocks = generator.size_bytes() / u64::from(load.block_bytes);
     generator.run(Until::Requests(blocks))?;

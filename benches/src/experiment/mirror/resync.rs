@@ -4,6 +4,7 @@
 //! The other node is killed and started again. With memory of its own it has nothing then; its file in tmpfs it has
 //! still, so the whole volume is written while it is away.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -30,7 +31,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 const ENOUGH: f64 = GIB;
 const OF_BACKING: f64 = 0.8;
 const PIECE_BYTES: usize = 256 << 10;
-const BACKING_BYTES_MAX: u64 = 256 << 20;
+const BACKING_BYTES: usize = 256 << 20;
 
 pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
     print_places(&laboratory.plan.method);
@@ -43,7 +44,7 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
 
 fn run_on(laboratory: &Laboratory, kind: BackingKind) -> Result<Vec<Verdict>> {
     let size_bytes = TIMES_LONGER * laboratory.plan.size_bytes;
-    let backing = backing_rate(laboratory, size_bytes)?;
+    let backing = backing_rate(laboratory, kind)?;
     let wanted = ENOUGH.min(OF_BACKING * backing);
     let mut cluster = Cluster::start(laboratory, kind, size_bytes)?;
     let [mut idle, mut busy, mut kept] = [const { Vec::new() }; 3];
@@ -58,7 +59,7 @@ fn run_on(laboratory: &Laboratory, kind: BackingKind) -> Result<Vec<Verdict>> {
         kept.push(during / before);
     }
     println!(
-        "  {}: {:.1} GiB, idle {:.2} GiB/s, under load {:.2} GiB/s, of which the load kept {:.2}; a file in tmpfs is written at {:.2} GiB/s",
+        "  {}: {:.1} GiB, idle {:.2} GiB/s, under load {:.2} GiB/s, a client keeps {:.2}; the backing itself is written at {:.2} GiB/s",
         kind.name(),
         size_bytes as f64 / GIB,
         median(&idle) / GIB,
@@ -146,21 +147,35 @@ fn iops_of<'a>(slices: impl Iterator<Item = &'a Slice>) -> Option<f64> {
     (seconds > 0.0).then(|| requests as f64 / seconds)
 }
 
-/// Bytes a second at which the second node's CPU writes a file in tmpfs that is there already.
-fn backing_rate(laboratory: &Laboratory, size_bytes: u64) -> Result<f64> {
-    let file = tempfile::tempfile_in("/dev/shm")?;
+/// Bytes a second at which the second node's CPU writes what that node is going to write: memory that was never touched,
+/// or a file in tmpfs that is there already.
+fn backing_rate(laboratory: &Laboratory, kind: BackingKind) -> Result<f64> {
     let mut piece = vec![0; PIECE_BYTES];
-    Random::new(size_bytes).fill(&mut piece);
-    let size_bytes = size_bytes.min(BACKING_BYTES_MAX);
-    let write = || -> Result<Duration> {
-        let began = Instant::now();
-        for offset in (0..size_bytes).step_by(PIECE_BYTES) {
-            file.write_all_at(&piece, offset)?;
+    Random::new(BACKING_BYTES as u64).fill(&mut piece);
+    let took = cpu::pinned(&[laboratory.plan.method.client_cpu], || match kind {
+        BackingKind::Memory => Ok(memory_takes(&piece)),
+        _ => {
+            let file = tempfile::tempfile_in("/dev/shm")?;
+            file_takes(&file, &piece)?;
+            file_takes(&file, &piece)
         }
-        Ok(began.elapsed())
-    };
-    cpu::pinned(&[laboratory.plan.method.client_cpu], || {
-        write()?;
-        Ok(size_bytes as f64 / write()?.as_secs_f64())
-    })
+    })?;
+    Ok(BACKING_BYTES as f64 / took.as_secs_f64())
+}
+
+fn memory_takes(piece: &[u8]) -> Duration {
+    // Zeroes are asked for, so that nothing touches it before we do.
+    let mut memory = vec![0; BACKING_BYTES];
+    let began = Instant::now();
+    memory.chunks_exact_mut(piece.len()).for_each(|chunk| chunk.copy_from_slice(piece));
+    std::hint::black_box(&memory);
+    began.elapsed()
+}
+
+fn file_takes(file: &File, piece: &[u8]) -> Result<Duration> {
+    let began = Instant::now();
+    for offset in (0..BACKING_BYTES).step_by(piece.len()) {
+        file.write_all_at(piece, offset as u64)?;
+    }
+    Ok(began.elapsed())
 }
