@@ -2,6 +2,7 @@
 //!
 //! Its one rule: it waits for states that nodes tell of, with a deadline, and never for a time.
 
+mod certificates;
 mod corrupter;
 mod disk;
 mod load;
@@ -10,7 +11,7 @@ mod network;
 mod node;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,6 +20,7 @@ use serde_json::Value;
 use crate::skip::{lacks, lacks_root_and, skip};
 use crate::{Launch, MIB, Scratch, Tool};
 
+pub use certificates::NodeCertificates;
 pub use corrupter::Corrupter;
 pub use disk::{Disk, lacks_disks};
 pub use load::{Expected, Load, Seen};
@@ -310,11 +312,7 @@ impl Cluster {
 
     /// Runs fio with its own verification against this node, from where clients are; it must succeed.
     pub fn fio(&self, node: usize, job: &[&str]) -> Result<String> {
-        let common =
-            ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1", "--output=/dev/null"];
-        let uri = format!("--uri={}", self.nodes[node].uri());
-        let tool = Tool::new("fio").args(common).args(job).arg(uri).folder(self.scratch.path());
-        self.network.middle().run(|| tool.ok())
+        self.network.middle().run(|| fio(&self.nodes[node].uri(), job, self.scratch.path()).ok())
     }
 
     /// Looks until it is so.
@@ -365,6 +363,12 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// fio with its own verification of an export.
+pub fn fio(uri: &str, job: &[&str], folder: &Path) -> Tool {
+    let common = ["--name=job", "--ioengine=nbd", "--verify=crc32c", "--verify_fatal=1"];
+    Tool::new("fio").args(common).args(job).arg(format!("--uri={uri}")).folder(folder)
 }
 
 fn sees_all(mirror: &Value) -> bool {

@@ -95,6 +95,11 @@ impl FuseFile {
         &self.path
     }
 
+    /// The process that serves it.
+    pub fn pid(&self) -> u32 {
+        self.nbdfuse.id()
+    }
+
     /// Ends what serves it at once: whoever waits for the file gets an error.
     pub fn pull(&mut self) -> Result<()> {
         self.nbdfuse.kill()?;

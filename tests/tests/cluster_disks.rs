@@ -69,6 +69,49 @@ fn a_follower_whose_disk_is_full_is_left_out_until_there_is_room() -> Result<()>
 }
 
 #[test]
+fn a_follower_whose_disk_hangs_is_left_out() -> Result<()> {
+    if lacks_disks() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let disk = Disk::cached(scratch.path(), SIZE_BYTES)?;
+    let Some(cluster) = Cluster::start(&plan().backing(1, disk.path().to_owned()))? else { return Ok(()) };
+    let load = Load::start_faithful(&cluster, &[0, 0]);
+    load.await_progress(SOME)?;
+    disk.set_hanging(true)?;
+    let left_out = cluster.await_without(0, 1).and_then(|()| load.await_progress(SOME));
+    disk.set_hanging(false)?;
+    left_out?;
+    cluster.await_in_sync()?;
+    let (seen, expected) = load.end()?;
+    eprintln!("a follower's hanging disk: {seen:?}");
+    ensure!(seen.errors == 0, "clients have seen {} errors of a disk that is not the leader's", seen.errors);
+    expected.check(&mut cluster.node(1).attach()?)?;
+    cluster.stop_and_compare()
+}
+
+#[test]
+fn a_replica_in_memory_is_filled_again_when_its_node_has_restarted() -> Result<()> {
+    let Some(mut cluster) = Cluster::start(&plan().backing(1, "memory".into()))? else { return Ok(()) };
+    let data = random(1, 1 << 20);
+    cluster.node(0).attach()?.write(0, &data)?;
+    for leader in [0, 1] {
+        cluster.lead_by(leader)?;
+        cluster.node_mut(1).kill()?;
+        cluster.node_mut(1).start()?;
+        if leader == 1 {
+            // who led has forgotten all, and cannot be asked what it did alone
+            cluster.await_control(0, &["promote", "db", "--force"])?;
+        }
+        cluster.await_in_sync()?;
+        for node in cluster.nodes() {
+            ensure!(node.attach()?.read(0, 1 << 20)? == data, "{} has other bytes", node.name());
+        }
+    }
+    cluster.node(0).control(&["verify", "db"]).map(drop)
+}
+
+#[test]
 fn a_leader_whose_disk_fails_gives_way() -> Result<()> {
     if lacks_disks() {
         return Ok(());

@@ -2,12 +2,14 @@
 //! and who comes back gets what it lacks, and no more.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::KIB;
-use tests::cluster::{Cluster, Load, Plan, SIZE_BYTES};
+use tests::cluster::{Cluster, Load, Plan, SIZE_BYTES, fio};
 use tests::scratch::random;
+use tests::skip::lacks;
 
 /// By `peer_timeout` and 0.2 s on a machine that has nothing else to do; tests share theirs with others.
 const STALL_MAX: Duration = Duration::from_secs(8);
@@ -160,6 +162,28 @@ fn only_what_it_lacks_is_sent_to_who_comes_back() -> Result<()> {
     let (least, most) = (REGIONS * REGION, REGIONS * REGION * 21 / 20 + 64 * KIB);
     ensure!((least..=most).contains(&sent), "{sent} bytes sent");
     drop(client);
+    cluster.stop_and_compare()
+}
+
+#[test]
+fn fio_verifies_while_a_follower_comes_and_goes() -> Result<()> {
+    if lacks(&["fio"]) {
+        return Ok(());
+    }
+    let Some(mut cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
+    let uri = cluster.node(0).uri();
+    let (clients, folder) = (cluster.network().middle().clone(), cluster.scratch().path().to_owned());
+    thread::scope(|scope| -> Result<()> {
+        let job = ["--rw=randwrite", "--bsrange=512-64k", "--iodepth=16", "--size=16m", "--fsync=64"];
+        let fio = scope.spawn(move || clients.run(|| fio(&uri, &job, &folder).ok()));
+        while !fio.is_finished() {
+            cluster.node_mut(1).kill()?;
+            cluster.await_without(0, 1)?;
+            cluster.node_mut(1).start()?;
+            cluster.await_in_sync()?;
+        }
+        fio.join().expect("it does not panic").map(drop)
+    })?;
     cluster.stop_and_compare()
 }
 

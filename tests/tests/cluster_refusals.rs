@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::cluster::{Cluster, Corrupter, Load, Plan, SIZE_BYTES, VOLUME, address};
+use tests::cluster::{Cluster, Corrupter, Load, NodeCertificates, Plan, SIZE_BYTES, VOLUME, address};
 use tests::scratch::random;
 use tests::{MIB, Scratch, Tool};
 
@@ -73,6 +73,35 @@ fn another_key_and_none() -> Result<()> {
     cluster.node_mut(1).change(|launch| launch.tables(&right));
     cluster.node_mut(1).start()?;
     cluster.await_in_sync()?;
+    cluster.stop_and_compare()
+}
+
+#[test]
+fn a_certificate_of_another_authority_or_node() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let ours = NodeCertificates::make(&scratch.join("ours"), &["a", "b"])?;
+    let others = NodeCertificates::make(&scratch.join("others"), &["b"])?;
+    let lines = [ours.lines("a", &ours), others.lines("b", &ours)];
+    let plan = Plan::new(2).mirror_line(0, &lines[0]).mirror_line(1, &lines[1]);
+    let Some(mut cluster) = Cluster::lay(&plan)? else { return Ok(()) };
+    start_both(&mut cluster)?;
+    for (node, other) in [(0, "b: not linked"), (1, "a: not linked")] {
+        cluster.await_explained(node, &[other, "TLS"])?;
+    }
+    // that of another node, which the configuration refuses at once
+    cluster.node_mut(1).stop()?;
+    let wrong = Plan::new(2).mirror_line(1, &ours.lines("a", &ours)).tables(1, &cluster);
+    cluster.node_mut(1).change(|launch| launch.tables(&wrong));
+    let said = cluster.node(1).refused(1)?;
+    ensure!(said.contains("is not that of the node `b`"), "{said}");
+    // its own
+    let right = Plan::new(2).mirror_line(1, &ours.lines("b", &ours)).tables(1, &cluster);
+    cluster.node_mut(1).change(|launch| launch.tables(&right));
+    cluster.node_mut(1).start()?;
+    cluster.await_in_sync()?;
+    let data = random(1, 1 << 20);
+    cluster.node(1).attach()?.write(0, &data)?;
+    ensure!(cluster.node(0).attach()?.read(0, 1 << 20)? == data, "a serves other bytes");
     cluster.stop_and_compare()
 }
 

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::device::FuseFile;
 use crate::skip::{lacks, lacks_root_and};
@@ -62,6 +64,13 @@ impl Disk {
     pub fn power_on(&mut self) -> Result<()> {
         self.shown = Some(FuseFile::mount(&self.point, self.words.iter().map(String::as_str))?);
         Ok(())
+    }
+
+    /// Answers nothing from now on, or all again.
+    pub fn set_hanging(&self, hangs: bool) -> Result<()> {
+        let pid = self.shown.as_ref().context("a disk that is on")?.pid();
+        let signal = if hangs { Signal::SIGSTOP } else { Signal::SIGCONT };
+        Ok(kill(Pid::from_raw(pid.cast_signed()), signal)?)
     }
 
     /// Whether all that is asked of it fails from now on.
