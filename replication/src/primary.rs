@@ -98,6 +98,8 @@ pub(crate) struct Primary {
     step_down: Option<StepDown>,
     verify: Option<Verify>,
     answers: Answers,
+    /// Our clients' writes that were sent to earlier leaders: in which epoch first.
+    repeats: BTreeMap<ForwardId, Epoch>,
     /// Before that we may have been asleep: no silence counts.
     awake_since: Time,
     end: Option<End>,
@@ -129,6 +131,7 @@ impl Primary {
             step_down: None,
             verify: None,
             answers: Answers::default(),
+            repeats: BTreeMap::new(),
             awake_since: base.now,
             end: None,
         };
@@ -352,7 +355,12 @@ impl Primary {
     /// Tells a client how it went.
     fn reply(&mut self, source: Source, result: Result<(), Fault>, data: Option<DataId>, base: &mut Base) {
         match source {
-            Source::Local { request, .. } => base.complete(request, result.map(|()| data)),
+            Source::Local { request, id } => {
+                if !self.repeats.is_empty() {
+                    self.repeats.remove(&id);
+                }
+                base.complete(request, result.map(|()| data));
+            }
             Source::Forwarded { peer, incarnation, id } => {
                 // Only a write is ever asked for again; reads that succeed are told by their bytes.
                 if data.is_none() {

@@ -59,7 +59,13 @@ impl Primary {
     ) {
         let Operation::Write { range, change, durable } = operation else { unreachable!("a repeated write") };
         match base.witness.saw(&origin, epoch) {
-            Some(false) => self.submit(source, Some(origin), operation, data, base),
+            Some(false) => {
+                if let Source::Local { id, .. } = source {
+                    // Should this term end before it is carried out, it is still one that was sent before.
+                    self.repeats.insert(id, epoch);
+                }
+                self.submit(source, Some(origin), operation, data, base);
+            }
             Some(true) => {
                 self.clients += 1;
                 self.add_job(range, Kind::Confirm { source, durable, data, change, epoch }, base);

@@ -199,6 +199,7 @@ impl Primary {
             match source {
                 Source::Local { request, id } => {
                     let (operation, data) = (job.operation(), job.data());
+                    let sent_before = self.repeats.get(&id).copied().or(sent_before);
                     returned.push(Returned { request, id, operation, data, sent_before });
                 }
                 Source::Forwarded { peer, incarnation, id } => {

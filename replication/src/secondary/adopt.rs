@@ -9,7 +9,7 @@ use crate::coordinator::Coordination;
 use crate::effect::Notice;
 use crate::fault::Refusal;
 use crate::history::Comparison;
-use crate::id::{ReplicaId, ReplicaSet, Session};
+use crate::id::{Epoch, ReplicaId, ReplicaSet, Session};
 use crate::journal::Version;
 use crate::message::{Lead, Message};
 use crate::region::RegionSet;
@@ -93,6 +93,10 @@ fn refusal(lead: &Lead, base: &Base) -> Option<Refusal> {
         Comparison::Ahead => return Some(Refusal::Histories(Comparison::Ahead)),
         Comparison::Diverged if base.sabotaged(Sabotage::OverwriteDiverged) => {}
         Comparison::Diverged => return Some(Refusal::SplitBrain(base.own())),
+    }
+    if superblock.record.is_none() && lead.record.in_sync.contains(base.own()) {
+        // This copy is new and holds nothing, whatever the record says of it: it has to go, and to join anew.
+        return Some(Refusal::NotInSync { since: Epoch(0), in_sync: lead.record.in_sync });
     }
     let record = superblock.record?;
     if record.epoch == lead.record.epoch && record != lead.record {

@@ -36,6 +36,8 @@ pub struct Disk {
     pub stored: Stored,
     /// Writes fail with this.
     pub fault: Option<DiskFault>,
+    /// Reads fail.
+    pub bad_read: bool,
     /// Nothing that is asked for ends.
     pub stuck: bool,
 }
@@ -48,6 +50,7 @@ pub struct Node {
     data: BTreeMap<DataId, Vec<u64>>,
     wake: Option<Time>,
     incarnation: u64,
+    is_new: bool,
     next_data: u64,
     next_request: u64,
     pub answers: BTreeMap<CommandId, Result<(), Refusal>>,
@@ -92,6 +95,7 @@ impl Cluster {
             data: BTreeMap::new(),
             wake: None,
             incarnation: 0,
+            is_new: true,
             next_data: 0,
             next_request: 0,
             answers: BTreeMap::new(),
@@ -146,7 +150,7 @@ impl Cluster {
         let state = &mut self.nodes[node];
         state.incarnation += 1;
         config.incarnation = Incarnation(state.incarnation * 100 + node as u64);
-        config.blank = state.incarnation == 1;
+        config.blank = std::mem::take(&mut state.is_new);
         (self.configure)(&mut config);
         let clock = self.now + node as u64 * 1_000_000_007;
         let replica =
@@ -244,6 +248,22 @@ impl Cluster {
             }
             *cached = *durable;
         }
+    }
+
+    /// Gives a node a new and empty disk. What it has promised it remembers.
+    pub fn replace_disk(&mut self, node: usize) {
+        self.kill(node, || false);
+        let disk = &mut self.nodes[node].disk;
+        disk.cache.fill(0);
+        disk.durable.fill(0);
+        disk.stored.activity.clear();
+        disk.stored.bitmaps.clear();
+        if let Some(superblock) = &mut disk.stored.superblock {
+            (superblock.volume, superblock.record, superblock.in_force) = (None, None, false);
+            (superblock.history, superblock.full) = (History::default(), ReplicaSet::EMPTY);
+            (superblock.joined, superblock.era, superblock.mixed) = (ReplicaSet::EMPTY, 0, false);
+        }
+        self.nodes[node].is_new = true;
     }
 
     pub fn freeze(&mut self, node: usize, frozen: bool) {
@@ -439,6 +459,7 @@ impl Cluster {
                 state.disk.durable.clone_from(&state.disk.cache);
                 Event::LocalDone { op, result: Ok(LocalResult::Done) }
             }
+            Work::Read(_) if state.disk.bad_read => Event::LocalDone { op, result: Err(DiskFault::Io) },
             Work::Read(range) => {
                 let values = state.disk.cache[blocks(range)].to_vec();
                 let data = state.hold(values);
@@ -502,7 +523,7 @@ impl Cluster {
         }
     }
 
-    fn next_wake(&self) -> Option<u64> {
+    pub fn next_wake(&self) -> Option<u64> {
         let wakes = self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen);
         wakes.filter_map(|(index, node)| Some(node.wake?.0 - index as u64 * 1_000_000_007)).min()
     }

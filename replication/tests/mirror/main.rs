@@ -4,5 +4,6 @@
 mod cluster;
 mod crash;
 mod orders;
+mod rules;
 mod seeds;
 mod writes;

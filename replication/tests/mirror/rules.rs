@@ -1,0 +1,226 @@
+//! What once went wrong, and a few of the rules on their own.
+
+use replication::*;
+
+use crate::cluster::{Cluster, MS, REGION};
+
+fn plain(_: &mut ReplicaConfig) {}
+
+fn by_majority(config: &mut ReplicaConfig) {
+    config.on_peer_loss = OnPeerLoss::Suspend;
+}
+
+fn both() -> ReplicaSet {
+    ReplicaSet::first(2)
+}
+
+/// A leader without a majority asked for a tick a nanosecond later, for ever.
+#[test]
+fn a_leader_that_can_do_nothing_is_not_woken_all_the_time() {
+    let mut cluster = Cluster::in_sync(2, 64, by_majority);
+    cluster.write(0, 5, &[1]);
+    cluster.kill(1, || false);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).role, RoleState::Suspended);
+    let mut ticks = 0;
+    let end = cluster.now + 2000 * MS;
+    while cluster.now < end {
+        cluster.now = cluster.next_wake().expect("a leader pings").max(cluster.now + 1);
+        cluster.ticks();
+        cluster.quiesce();
+        ticks += 1;
+    }
+    assert!(ticks < 30, "{ticks} ticks in two seconds");
+}
+
+/// It let a lost member in only after a record that needed its agreement.
+#[test]
+fn a_leader_that_lost_its_majority_gets_it_back_with_the_member() {
+    let mut cluster = Cluster::in_sync(2, 64, by_majority);
+    let request = cluster.write(0, 5, &[1]);
+    cluster.kill(1, || false);
+    cluster.advance(3000);
+    assert_eq!(cluster.result(0, request), None, "half of two is no majority");
+    cluster.start(1);
+    cluster.advance(3000);
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    assert_eq!(cluster.status(0).in_sync, both());
+}
+
+/// A leader that came back bid higher than the one that had been promoted by force, and led alone.
+#[test]
+fn a_leader_that_was_replaced_by_force_follows_when_it_comes_back() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    cluster.kill(0, || true);
+    cluster.command(1, Command::Promote { force: true });
+    cluster.advance(3000);
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    cluster.write(1, 5, &[2]);
+    cluster.advance(500);
+    cluster.start(0);
+    cluster.advance(3000);
+    assert_eq!((cluster.status(0).role, cluster.status(1).role), (RoleState::InSync, RoleState::Leads));
+    assert_eq!(cluster.nodes[0].disk.cache[5], 2);
+}
+
+/// An empty copy under an old name was taken for one that had missed nothing.
+#[test]
+fn a_member_that_comes_back_with_an_empty_disk_receives_everything() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.write(0, 5, &[1]);
+    cluster.submit(0, Operation::Flush, None);
+    cluster.quiesce();
+    cluster.replace_disk(1);
+    cluster.start(1);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).in_sync, both());
+    assert_eq!(cluster.nodes[1].disk.cache[5], 1);
+}
+
+#[test]
+fn an_empty_disk_is_not_promoted_although_others_remember_its_node_in_sync() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    cluster.kill(0, || true);
+    cluster.replace_disk(0);
+    cluster.start(0);
+    cluster.advance(500);
+    let command = cluster.command(0, Command::Promote { force: false });
+    cluster.advance(3000);
+    assert!(matches!(cluster.nodes[0].answers[&command], Err(Refusal::NotInSync { .. })));
+}
+
+/// What it was sent and could not read was waited for, and writes there with it.
+#[test]
+fn a_read_error_under_a_resync_stops_no_client() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.kill(1, || false);
+    cluster.write(0, 5, &[1]);
+    cluster.advance(2000);
+    cluster.nodes[0].disk.bad_read = true;
+    cluster.start(1);
+    cluster.advance(1000);
+    let request = cluster.write(0, 5, &[2]);
+    cluster.advance(1000);
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    cluster.nodes[0].disk.bad_read = false;
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).in_sync, both());
+    assert_eq!(cluster.nodes[1].disk.cache[5], 2);
+}
+
+#[test]
+fn a_full_disk_of_a_follower_costs_it_its_place_and_of_the_leader_the_lead() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.nodes[1].disk.fault = Some(DiskFault::NoSpace);
+    let request = cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    cluster.nodes[1].disk.fault = None;
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).in_sync, both());
+    cluster.nodes[0].disk.fault = Some(DiskFault::NoSpace);
+    let request = cluster.write(0, 5, &[2]);
+    cluster.quiesce();
+    cluster.nodes[0].disk.fault = None;
+    cluster.advance(3000);
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    assert_eq!(cluster.nodes[1].disk.cache[5], 2);
+}
+
+#[test]
+fn the_disk_fault_of_the_last_copy_is_the_clients_and_the_volume_serves_on() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.kill(1, || false);
+    cluster.advance(2000);
+    cluster.nodes[0].disk.fault = Some(DiskFault::NoSpace);
+    let request = cluster.write(0, 5, &[1]);
+    cluster.advance(100);
+    assert_eq!(cluster.result(0, request), Some(Err(Fault::Disk(DiskFault::NoSpace))));
+    cluster.nodes[0].disk.fault = None;
+    let request = cluster.write(0, 5, &[2]);
+    cluster.advance(100);
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+}
+
+#[test]
+fn the_lead_is_handed_over_and_the_one_who_gave_it_stays_in_sync() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    let command = cluster.command(0, Command::HandOver);
+    let request = cluster.write(0, 5, &[1]);
+    cluster.advance(2000);
+    assert_eq!(cluster.nodes[0].answers[&command], Ok(()));
+    assert_eq!((cluster.status(0).role, cluster.status(1).role), (RoleState::InSync, RoleState::Leads));
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])), "it was forwarded");
+    cluster.kill(0, || true);
+    cluster.advance(2000);
+    let command = cluster.command(1, Command::Demote);
+    cluster.advance(500);
+    assert_eq!(cluster.nodes[1].answers[&command], Err(Refusal::NoSuccessor));
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+}
+
+#[test]
+fn a_write_that_is_sent_again_is_carried_out_once() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    let first = cluster.write(1, 5, &[1]);
+    while cluster.nodes[0].disk.cache[5] != 1 {
+        assert!(cluster.happen(None));
+    }
+    cluster.disconnect(0, 1);
+    let second = cluster.write(0, 5, &[2]);
+    cluster.advance(3000);
+    assert_eq!((cluster.result(1, first), cluster.result(0, second)), (Some(Ok(vec![])), Some(Ok(vec![]))));
+    assert_eq!(cluster.nodes[0].disk.cache[5], 2, "the first was not carried out again after the second");
+    assert_eq!(cluster.nodes[1].disk.cache[5], 2);
+}
+
+#[test]
+fn verify_finds_what_differs_and_mends_it_if_asked() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.nodes[1].disk.cache[9] = 77;
+    for (repair, differing) in [(false, REGION * 2), (true, REGION * 2), (false, 0)] {
+        let command = cluster.command(0, Command::Verify { repair });
+        cluster.advance(1000);
+        assert_eq!(cluster.nodes[0].answers[&command], Ok(()));
+        let last = cluster.nodes[0].notices.iter().rev().find_map(|notice| match notice {
+            Notice::Verified { differing_bytes, .. } => Some(*differing_bytes),
+            _ => None,
+        });
+        assert_eq!(last, Some(differing));
+    }
+    cluster.kill(1, || true);
+    cluster.advance(2000);
+    let command = cluster.command(0, Command::Verify { repair: false });
+    assert_eq!(cluster.nodes[0].answers[&command], Err(Refusal::NoSuccessor));
+}
+
+#[test]
+fn an_era_ends_with_a_forced_promotion_and_not_with_an_ordinary_one() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    let era = cluster.status(0).era;
+    assert!(era != 0 && era == cluster.status(1).era);
+    cluster.command(0, Command::HandOver);
+    cluster.advance(1000);
+    assert_eq!((cluster.status(1).role, cluster.status(1).era), (RoleState::Leads, era));
+    cluster.kill(1, || true);
+    cluster.command(0, Command::Promote { force: true });
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).role, RoleState::Leads);
+    assert_ne!(cluster.status(0).era, era);
+}
+
+#[test]
+fn more_requests_than_the_limit_are_refused_and_forwarded_ones_wait() {
+    let mut cluster = Cluster::in_sync(2, 64, |config| config.limits.requests_max = 4);
+    let own: Vec<_> = (0..6).map(|block| cluster.write(0, block, &[1])).collect();
+    let busy = |request: &&RequestId| cluster.result(0, **request) == Some(Err(Fault::Busy));
+    assert_eq!(own.iter().filter(busy).count(), 2);
+    let others: Vec<_> = (0..4).map(|block| cluster.write(1, block, &[2])).collect();
+    cluster.advance(1000);
+    assert!(others.iter().all(|&request| cluster.result(1, request) == Some(Ok(vec![]))));
+}
