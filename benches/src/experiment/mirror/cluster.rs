@@ -18,10 +18,11 @@ use crate::address::Address;
 use crate::backing::BackingKind;
 use crate::experiment::Laboratory;
 use crate::floor::VOLUME;
+use crate::generator::{Generator, Until};
 use crate::load::Load;
 use crate::sample::Sample;
 use crate::server::{Launch, Server, free_port, volume_at};
-use crate::{binary, interrupt, stage};
+use crate::{binary, interrupt, process, stage};
 
 /// After this silence a peer is lost: the default, said all the same because a bound follows from it.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,6 +104,18 @@ impl Cluster {
             &[self.leader.server()?, self.follower.server()?],
             load,
         )
+    }
+
+    /// What a request of `load` costs the leader, and what the other node, in µs of CPU time.
+    pub fn cost_us(&self, laboratory: &Laboratory, load: &Load) -> Result<[f64; 2]> {
+        let method = laboratory.plan.method;
+        let mut generator = Generator::open(&self.leader.address, load)?;
+        generator.run(Until::Elapsed(method.warm_up))?;
+        let pids = [self.leader.server()?.pids()?, self.follower.server()?.pids()?];
+        let before = pids.each_ref().map(|pids| process::cpu_time(pids));
+        let requests = generator.run(Until::Elapsed(method.sample))?.requests as f64;
+        let used = |node: usize| (process::cpu_time(&pids[node]) - before[node]).as_secs_f64();
+        Ok([0, 1].map(|node| used(node) * 1e6 / requests))
     }
 
     /// Waits until the leader says that both are in sync.

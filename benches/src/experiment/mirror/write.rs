@@ -47,6 +47,8 @@ pub fn run(laboratory: &Laboratory) -> Result<Vec<Verdict>> {
             on_quorum.as_ref().map(|take| take as &dyn Fn() -> Result<Sample>),
         ],
     )?;
+    let [leader, other] = memory.cost_us(laboratory, &write)?;
+    println!("  a mirrored write costs the leader {leader:.2} µs of CPU, the other node {other:.2} µs");
     let writes = Writes { unmirrored, mirrored, on_tmpfs, quorum };
     let [unmirrored, mirrored] = hold(
         plan.rounds,
