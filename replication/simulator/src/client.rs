@@ -22,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) began: u64,
     pub(crate) since: u64,
     open: bool,
+    /// Its client waits for the answer.
+    awaited: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,9 @@ impl World {
         if self.calm {
             return;
         }
+        if self.clients.open.len() as u64 >= self.plan.depth * 8 {
+            return self.next_request();
+        }
         let Some(node) = self.some_up() else {
             let at = self.now + self.dice.below(64 * MS);
             return self.bag.put(at, Happening::Client);
@@ -87,11 +92,21 @@ impl World {
         let request = self.clients.requests.len() as u32;
         let run = self.nodes[node].run;
         let since = self.now;
-        self.clients.requests.push(Request { node: node as u8, run, operation, began, since, open: true });
+        self.clients.requests.push(Request {
+            node: node as u8,
+            run,
+            operation,
+            began,
+            since,
+            open: true,
+            awaited: true,
+        });
         self.clients.open.push(request);
         if let Operation::Write { range, change, .. } = operation {
             self.sectors.write_begins(value_of(request), sectors(range), began, change != Change::Data);
         }
+        let at = self.now + self.plan.patience;
+        self.bag.put(at, Happening::Impatient { request });
         if self.nodes[node].frozen {
             self.nodes[node].deferred.push(Happening::Submit { request });
         } else {
@@ -134,7 +149,16 @@ impl World {
             self.statistics.succeeded += 1;
             self.succeeded(index, &known, payload, moment);
         }
-        self.next_request();
+        if known.awaited {
+            self.next_request();
+        }
+    }
+
+    pub(crate) fn impatient(&mut self, request: u32) {
+        let known = &mut self.clients.requests[request as usize];
+        if known.open && std::mem::take(&mut known.awaited) {
+            self.next_request();
+        }
     }
 
     fn succeeded(&mut self, index: u32, request: &Request, payload: Option<Payload>, moment: u64) {
@@ -188,7 +212,9 @@ impl World {
             let known = &mut self.clients.requests[request as usize];
             if usize::from(known.node) == node {
                 known.open = false;
-                self.next_request();
+                if known.awaited {
+                    self.next_request();
+                }
             } else {
                 self.clients.open.push(request);
             }

@@ -67,6 +67,7 @@ impl World {
                 let node = self.leader_or(node);
                 self.isolate(node);
             }
+            FaultKind::Usurp => self.usurp(),
             FaultKind::CutOff => {
                 let node = self.leader_or(node);
                 let lasting = self.lasting();
@@ -93,16 +94,17 @@ impl World {
                 self.crash_for_a_while(node, true);
                 self.new_disk(node);
             }
-            FaultKind::Discard => {
-                self.rules.blank = self.rules.blank.with(ReplicaId(node as u8));
-                self.command(node, Command::Discard);
-            }
+            FaultKind::Discard => self.command(node, Command::Discard),
             FaultKind::Force => {
                 self.rules.forced = true;
                 self.sectors.suspended = true;
-                if self.dice.one_in(2) {
-                    let leader = self.leader_or(node);
+                let leader = self.leader_or(node);
+                if self.dice.one_in(3) {
                     self.isolate(leader);
+                } else if leader != node {
+                    let lasting = self.lasting();
+                    self.block(node, leader, lasting);
+                    self.block(leader, node, lasting);
                 }
                 self.command(node, Command::Promote { force: true });
             }
@@ -118,14 +120,34 @@ impl World {
         if self.dice.one_in(2) { leader } else { node }
     }
 
+    /// The leader loses sight of the coordinator and of another, or of all; that other is to lead.
+    fn usurp(&mut self) {
+        let Some(leader) = self.rules.leader().map(ReplicaId::index) else { return };
+        let peer = self.other(leader);
+        let lasting = self.plan.timing.lease * self.dice.between(2, 6);
+        if self.plan.arrangement == Arrangement::External && self.dice.one_in(2) {
+            self.block(leader, peer, lasting);
+            self.block(peer, leader, lasting);
+        } else {
+            self.isolate_for(leader, lasting);
+        }
+        self.cut_off(leader, lasting);
+        let at = self.now + self.plan.timing.lease * self.dice.between(2, 12) / 4;
+        self.bag.put(at, Happening::Promote { node: peer as u8 });
+    }
+
     fn isolate(&mut self, node: usize) {
         let lasting = self.lasting();
+        if self.dice.one_in(2) {
+            self.cut_off(node, lasting);
+        }
+        self.isolate_for(node, lasting);
+    }
+
+    fn isolate_for(&mut self, node: usize, lasting: u64) {
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             self.block(node, peer, lasting);
             self.block(peer, node, lasting);
-        }
-        if self.dice.one_in(2) {
-            self.cut_off(node, lasting);
         }
     }
 
@@ -148,6 +170,9 @@ impl World {
 
     /// Whether another replica surely holds all that this one does.
     fn may_lose(&self, node: usize) -> bool {
+        if self.operator.open.iter().any(|&(_, _, what)| what == Command::Discard) {
+            return false;
+        }
         let others = self.rules.in_sync().minus(self.rules.blank).without(ReplicaId(node as u8));
         !others.is_empty()
     }
@@ -156,7 +181,6 @@ impl World {
         if self.options.timeline {
             self.say(Some(node), "has a new disk".to_owned());
         }
-        self.rules.blank = self.rules.blank.with(ReplicaId(node as u8));
         self.rules.discarded(node);
         let state = &mut self.nodes[node];
         state.disk.replace(self.plan.sectors);
@@ -245,7 +269,22 @@ impl World {
             self.say(Some(from), text);
         }
         self.network.direction(from, to).blocked = true;
+        let session = self.network.live(from, to);
+        if session != 0 {
+            let at = self.now + self.plan.timing.peer_timeout * self.dice.between(4, 12) / 4;
+            self.bag.put(at, Happening::Silent { from: from as u8, to: to as u8, session });
+        }
         self.bag.put(self.now + lasting, Happening::Unblock { from: from as u8, to: to as u8 });
+    }
+
+    pub(crate) fn silent(&mut self, from: usize, to: usize, session: u32) {
+        let is_up = self.nodes[to].is_up() && !self.nodes[to].frozen;
+        if self.network.is_blocked(from, to) && self.network.believed(to, from) == session && is_up {
+            if self.network.live(from, to) == session {
+                self.end_link(to, from, 0);
+            }
+            self.bag.put(self.now, Happening::Lost { node: to as u8, peer: from as u8, session });
+        }
     }
 
     pub(crate) fn unblock(&mut self, from: usize, to: usize) {

@@ -33,6 +33,12 @@ pub(crate) enum Happening {
         peer: u8,
         session: u32,
     },
+    /// Nothing has come over a link for long: its end gives it up.
+    Silent {
+        from: u8,
+        to: u8,
+        session: u32,
+    },
     /// Two nodes try to link.
     Connect {
         a: u8,
@@ -40,6 +46,10 @@ pub(crate) enum Happening {
     },
     /// A client makes its next request.
     Client,
+    /// A client waits for an answer no longer.
+    Impatient {
+        request: u32,
+    },
     /// A request reaches a node that was frozen when it was made.
     Submit {
         request: u32,
@@ -77,6 +87,10 @@ pub(crate) enum Happening {
         node: u8,
     },
     CoordinatorBack,
+    /// The operator wants a node to lead.
+    Promote {
+        node: u8,
+    },
     /// The operator looks around.
     Operator,
 }

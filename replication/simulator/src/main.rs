@@ -166,7 +166,7 @@ fn say(progress: &Progress, begun: Instant, jobs: usize) {
     let seconds = begun.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds, {failed} failed, {:.1} s; {} operations, {:.2} M/s a job; {} requests ({} well), {} faults, \
-         {} terms, {} joins, {} roll-backs, {} forced, {} KiB resent, {:.0} h simulated",
+         {} terms, {} joins, {} roll-backs, {} forced, {} outdated, {} KiB resent, {:.0} h simulated",
         seconds,
         statistics.steps,
         statistics.steps as f64 / seconds / 1e6 / jobs as f64,
@@ -177,6 +177,7 @@ fn say(progress: &Progress, begun: Instant, jobs: usize) {
         statistics.joins,
         statistics.rollbacks,
         statistics.forced,
+        statistics.outdated,
         statistics.resent_bytes >> 10,
         statistics.nanoseconds as f64 / 3.6e12
     );

@@ -79,7 +79,7 @@ impl World {
         if self.calm && self.rules.forced && self.operator.open.is_empty() {
             self.end_split_brain();
         }
-        if self.operator.leaderless % 3 == 2 && self.operator.open.is_empty() {
+        if self.operator.leaderless % 3 == 1 && self.operator.open.is_empty() {
             self.promote_somebody();
         }
     }
@@ -115,7 +115,19 @@ impl World {
         }
     }
 
+    /// Where a copy was given up, too few may be left to agree: the operator forces one that surely has everything.
+    fn promote_by_force(&mut self) {
+        let whole = self.rules.in_sync().minus(self.rules.blank);
+        if let Some(node) = whole.iter().next() {
+            self.rules.forced = true;
+            self.command(node.index(), Command::Promote { force: true });
+        }
+    }
+
     fn promote_somebody(&mut self) {
+        if self.calm && self.rules.gave_up && self.operator.leaderless > 20 {
+            return self.promote_by_force();
+        }
         let chosen = match self.register.record.filter(|_| self.plan.arrangement == Arrangement::External) {
             Some(record) => {
                 let members: Vec<usize> =

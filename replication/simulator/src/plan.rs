@@ -34,6 +34,8 @@ pub(crate) enum FaultKind {
     CoordinatorAway,
     /// One node cannot reach the coordinator.
     CutOff,
+    /// Another is promoted while the leader is out of sight.
+    Usurp,
     Promote,
     Demote,
     Verify,
@@ -45,7 +47,7 @@ pub(crate) enum FaultKind {
     Force,
 }
 
-pub(crate) const FAULT_KINDS: [FaultKind; 22] = [
+pub(crate) const FAULT_KINDS: [FaultKind; 23] = [
     FaultKind::Kill,
     FaultKind::PowerLoss,
     FaultKind::AllPowerLoss,
@@ -61,6 +63,7 @@ pub(crate) const FAULT_KINDS: [FaultKind; 22] = [
     FaultKind::ClockRate,
     FaultKind::CoordinatorAway,
     FaultKind::CutOff,
+    FaultKind::Usurp,
     FaultKind::Promote,
     FaultKind::Demote,
     FaultKind::Verify,
@@ -97,6 +100,8 @@ pub(crate) struct Plan {
     /// A client thinks up to so long.
     pub(crate) think: u64,
     pub(crate) reads_percent: u64,
+    /// After so long a client turns to something else. Its request may still be answered.
+    pub(crate) patience: u64,
     pub(crate) link: Latency,
     pub(crate) disk: Latency,
     pub(crate) faults: Vec<FaultKind>,
@@ -142,7 +147,7 @@ impl Plan {
         let arrangement = options.arrangement.unwrap_or_else(|| dice.pick(&Arrangement::ALL));
         let extents = dice.pick(&[1, 3, 8]);
         let sectors = extents * EXTENT_SECTORS;
-        let spots = (0..dice.pick(&[1, 3, 8, 12])).map(|_| dice.below(sectors - 16)).collect();
+        let spots = (0..dice.pick(&[1, 3, 8, 24])).map(|_| dice.below(sectors - 16)).collect();
         let mut faults: Vec<FaultKind> = Vec::new();
         for kind in FAULT_KINDS {
             let chosen = dice.percent(if kind == FaultKind::Force { 10 } else { 40 });
@@ -163,6 +168,7 @@ impl Plan {
             depth: dice.pick(&[2, 4, 8, 24]),
             think: dice.scale(50_000, 32 * MS),
             reads_percent: dice.pick(&[20, 40, 60]),
+            patience: dice.scale(16 * MS, 1024 * MS),
             link: Latency::choose(dice, 2 * MS),
             disk: Latency::choose(dice, 2 * MS),
             faults,
@@ -191,7 +197,7 @@ fn timing(dice: &mut Dice) -> Timing {
 
 fn limits(dice: &mut Dice) -> Limits {
     Limits {
-        requests_max: dice.pick(&[8, 4096]),
+        requests_max: dice.pick(&[8, 4096, 4096]),
         peer_bytes_max: dice.pick(&[4096, 64 << 10]),
         active_extents: dice.pick(&[1, 2, 4, 16]),
         resync_bytes: dice.pick(&[1, 2]) * REGION_SECTORS * crate::payload::SECTOR,

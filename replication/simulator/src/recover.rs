@@ -16,7 +16,7 @@ const WHOLE_WITHIN: u64 = 90_000 * MS;
 const IDLE_AFTER: u64 = 4_000 * MS;
 const ANSWERED_WITHIN: u64 = 10_000 * MS;
 /// A machine that never comes to rest is wrong, however little time it takes.
-const STEPS_MAX: u64 = 400_000;
+const STEPS_MAX: u64 = 100_000;
 
 impl World {
     /// Runs on until it is so, or for so long. Whether it is so.
@@ -84,15 +84,21 @@ impl World {
 
     pub(crate) fn recover(&mut self) {
         self.end_faults();
-        if !self.run_until(WHOLE_WITHIN, 50 * MS, |world| world.whole().is_some()) {
-            return self.not_whole();
+        // What the last fault or command brought may come to light only now.
+        for _ in 0..3 {
+            if !self.run_until(WHOLE_WITHIN, 50 * MS, |world| world.whole().is_some()) {
+                return self.not_whole();
+            }
+            if std::mem::take(&mut self.sectors.suspended) {
+                let moment = self.next_moment();
+                self.sectors.roll_back(moment, true);
+            }
+            self.run_until(IDLE_AFTER, u64::MAX, |_| false);
+            if self.whole().is_some() {
+                break;
+            }
         }
-        if std::mem::take(&mut self.sectors.suspended) {
-            let moment = self.next_moment();
-            self.sectors.roll_back(moment, true);
-        }
-        self.run_until(IDLE_AFTER, u64::MAX, |_| false);
-        if self.whole().is_none() {
+        if self.failure.is_none() && self.whole().is_none() {
             return self.not_whole();
         }
         self.compare();

@@ -83,6 +83,8 @@ pub struct Statistics {
     pub rollbacks: u64,
     /// Forced promotions that succeeded.
     pub forced: u64,
+    /// Changes that were asked for by one who no longer led.
+    pub outdated: u64,
     /// Bytes that were resent.
     pub resent_bytes: u64,
     /// The simulated time, in nanoseconds.
@@ -100,6 +102,7 @@ impl Statistics {
         self.joins += other.joins;
         self.rollbacks += other.rollbacks;
         self.forced += other.forced;
+        self.outdated += other.outdated;
         self.resent_bytes += other.resent_bytes;
         self.nanoseconds += other.nanoseconds;
     }

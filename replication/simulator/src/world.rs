@@ -2,7 +2,7 @@
 //!
 //! Its one rule: only `step` gives an event to a machine, and only `carry` does what it asks.
 
-use replication::{ByteRange, Event, LocalResult, ReplicaId, Session};
+use replication::{ByteRange, Command, Event, LocalResult, Message, ReplicaId, Session};
 
 use crate::check::{Rules, Sectors};
 use crate::client::Clients;
@@ -48,6 +48,8 @@ pub(crate) struct World {
     /// Until then requests may have waited for something that no machine can help.
     pub(crate) excused_until: u64,
     pub(crate) effects: Vec<replication::Effect>,
+    /// What is being asked for right now by one who has no right to.
+    old: Option<ByteRange>,
 }
 
 impl World {
@@ -78,6 +80,7 @@ impl World {
             calm: false,
             excused_until: 0,
             effects: Vec::new(),
+            old: None,
             dice,
             plan,
         }
@@ -143,8 +146,12 @@ impl World {
             Happening::Deliver { from, to } => self.deliver(usize::from(from), usize::from(to)),
             Happening::Up { node, peer, session } => self.link_up(what, usize::from(node), peer, session),
             Happening::Lost { node, peer, session } => self.link_lost(what, usize::from(node), peer, session),
+            Happening::Silent { from, to, session } => {
+                self.silent(usize::from(from), usize::from(to), session)
+            }
             Happening::Connect { a, b } => self.connect(usize::from(a), usize::from(b)),
             Happening::Client => self.client(),
+            Happening::Impatient { request } => self.impatient(request),
             Happening::Submit { request } => self.submit(request),
             Happening::Propose { proposal } => self.proposal_arrives(proposal),
             Happening::Decide { proposal } => self.proposal_answered(what, proposal),
@@ -156,6 +163,10 @@ impl World {
             Happening::DiskWell { node } => self.disk_well(usize::from(node)),
             Happening::Reach { node } => self.reach(usize::from(node)),
             Happening::CoordinatorBack => self.coordinator_back(),
+            Happening::Promote { node } if !self.calm => {
+                self.command(usize::from(node), Command::Promote { force: false });
+            }
+            Happening::Promote { .. } => {}
             Happening::Operator => self.operator_looks(),
         }
     }
@@ -246,7 +257,15 @@ impl World {
         }
         let data = parcel.payload.map(|payload| self.nodes[to].held.hold(payload));
         let (peer, session) = (ReplicaId(from as u8), Session(u64::from(parcel.session)));
+        self.old = match parcel.message {
+            Message::Write { epoch, range, .. } | Message::Resync { epoch, range, .. } => {
+                Rules::is_old(from, epoch, &self.nodes[to].disk.stored).then_some(range)
+            }
+            _ => None,
+        };
+        self.statistics.outdated += u64::from(self.old.is_some());
         self.step(to, Event::Received { peer, session, message: parcel.message, data });
+        self.old = None;
     }
 
     /// Puts the arrival of a direction's first parcel into the bag, unless it is there or in vain.
@@ -361,6 +380,11 @@ impl World {
     }
 
     pub(crate) fn local_write(&mut self, node: usize, range: ByteRange) {
+        if self.old == Some(range) {
+            let text =
+                format!("node {node} obeys an epoch older than its promise, of one who does not lead it");
+            self.fail(Checker::Promises, text);
+        }
         let wrong = Rules::changes(node, node as u8, range, &self.nodes[node].disk.stored);
         self.fail_if(wrong);
         self.rules.writes(node, range);

@@ -36,8 +36,16 @@ fn check(report: &Report, again: &str) {
     }
 }
 
+/// Without copies that are given up: after those an operator has to help, and how is not settled for every case.
 fn of(nodes: usize, arrangement: Arrangement) -> Options {
-    Options { nodes: Some(nodes), arrangement: Some(arrangement), ..Options::default() }
+    let without = ["new-disk", "discard", "force"].map(str::to_owned).to_vec();
+    Options { nodes: Some(nodes), arrangement: Some(arrangement), without, ..Options::default() }
+}
+
+#[test]
+#[ignore = "some seeds need an operator who knows more than the simulated one"]
+fn copies_are_given_up_and_leaders_forced() {
+    run_seeds(10_000..10_500, &Options::default());
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) forced: bool,
     /// Replicas that have nothing, and have not joined since.
     pub(crate) blank: ReplicaSet,
+    /// Some copy has been given up, or its disk replaced.
+    pub(crate) gave_up: bool,
 }
 
 impl Rules {
@@ -54,6 +56,7 @@ impl Rules {
             mended: [false; NODES_MAX],
             forced: false,
             blank: ReplicaSet::EMPTY,
+            gave_up: false,
         }
     }
 
@@ -121,6 +124,12 @@ impl Rules {
             let text = format!("node {node} goes back from promise {} to {}", old.promised, new.promised);
             return Some((Checker::Promises, text));
         }
+        if let (Some(was), Some(is)) = (&old.record, &new.record)
+            && is.epoch < was.epoch
+        {
+            let text = format!("node {node} goes back from epoch {} to {}", was.epoch, is.epoch);
+            return Some((Checker::Promises, text));
+        }
         let (had, has) = (whole_history(old), whole_history(new));
         (old.history != new.history && had.compare(&has) == Comparison::Diverged).then(|| {
             (
@@ -128,6 +137,13 @@ impl Rules {
                 format!("node {node} gives up {had:?} for {has:?}, and nobody discarded it"),
             )
         })
+    }
+
+    /// Whether a change that somebody asks a node for is of an epoch older than its promise, and not its leader's.
+    pub(crate) fn is_old(from: usize, epoch: Epoch, stored: &Stored) -> bool {
+        let Some(superblock) = &stored.superblock else { return false };
+        let leader = superblock.record.and_then(|record| record.leader);
+        epoch < superblock.promised && leader != Some(ReplicaId(from as u8))
     }
 
     /// A node is about to change bytes of its disk: a member marks them first.
@@ -175,6 +191,8 @@ impl Rules {
 
     /// A copy has been given up: it lacks everything.
     pub(crate) fn discarded(&mut self, peer: usize) {
+        self.gave_up = true;
+        self.blank = self.blank.with(ReplicaId(peer as u8));
         for leader in 0..NODES_MAX {
             self.lacking[leader * NODES_MAX + peer].known = false;
         }
