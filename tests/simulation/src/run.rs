@@ -210,6 +210,7 @@ impl Run {
 
     /// All copies are the same, and are what clients may expect.
     fn compare(&mut self) -> Result<(), String> {
+        self.look()?;
         let copies: Vec<Vec<u8>> = self.nodes.iter().map(Node::backing).collect();
         let first = &copies[0];
         for (host, copy) in copies.iter().enumerate().skip(1) {

@@ -38,8 +38,8 @@ pub fn check(
 ) -> Result<(), String> {
     let mut operations: Vec<Operation> = requests.iter().filter_map(|one| operation(sector, one)).collect();
     settle_unanswered(&mut operations);
-    for loss in losses {
-        let step = Step::Lose(candidates(requests, flushes, loss));
+    for (number, loss) in losses.iter().enumerate() {
+        let step = Step::Lose(candidates(requests, flushes, losses, number));
         operations.push(Operation { step, begins: loss.since, ends: loss.until });
     }
     match follow(&operations) {
@@ -81,28 +81,36 @@ fn settle_unanswered(operations: &mut Vec<Operation>) {
 }
 
 /// What a loss may leave: nothing that was surely overwritten by something durable.
-fn candidates(requests: &[&Request], flushes: &[(u64, u64)], loss: &Loss) -> Vec<u64> {
-    let flushed_to = flushes.iter().filter(|(_, answered)| *answered <= loss.since).map(|(sent, _)| *sent).max();
-    let is_durable = |request: &Request| {
-        let Some(answered) = request.answered else { return false };
-        !loss.of_anything
-            && ((request.durable && answered <= loss.since) || flushed_to.is_some_and(|sent| answered <= sent))
-    };
-    let writes = |request: &Request| match request.asked {
+fn candidates(requests: &[&Request], flushes: &[(u64, u64)], losses: &[Loss], last: usize) -> Vec<u64> {
+    let tag_of = |request: &Request| match request.asked {
         Asked::Write(tag) => Some(tag),
         _ => None,
     };
-    let durable_since = requests.iter().filter(|one| writes(one).is_some() && is_durable(one)).map(|one| one.sent).max();
+    let writes = || requests.iter().filter(|one| tag_of(one).is_some());
+    let durable = writes().filter(|one| is_durable(one, flushes, &losses[..=last]));
+    let durable_since = durable.map(|one| one.sent).max();
     let is_kept = |request: &&&Request| {
         durable_since.is_none_or(|since| request.answered.is_none_or(|answered| answered >= since))
     };
-    let mut tags: Vec<u64> = requests.iter().filter(is_kept).filter_map(|one| writes(one)).collect();
+    let mut tags: Vec<u64> = writes().filter(is_kept).filter_map(|one| tag_of(one)).collect();
     if durable_since.is_none() {
         tags.push(0);
     }
     tags.sort_unstable();
     tags.dedup();
     tags
+}
+
+/// Whether a write was made durable before the first of these losses that could have taken it, the last at the latest.
+fn is_durable(write: &Request, flushes: &[(u64, u64)], losses: &[Loss]) -> bool {
+    let Some(answered) = write.answered else { return false };
+    let dangers = losses.iter().filter(|loss| loss.until > write.sent);
+    if dangers.clone().any(|loss| loss.of_anything) {
+        return false;
+    }
+    let Some(deadline) = dangers.map(|loss| loss.since).min() else { return false };
+    let is_flushed = |(sent, done): &(u64, u64)| *sent >= answered && *done <= deadline;
+    (write.durable && answered <= deadline) || flushes.iter().any(is_flushed)
 }
 
 fn follow(operations: &[Operation]) -> Result<(), u64> {
@@ -226,5 +234,14 @@ mod tests {
         assert!(judge(&requests, &[(5, 8)], &loss));
         assert!(!judge(&requests, &[(11, 12)], &loss), "what was flushed is gone");
         assert!(!judge(&requests, &[], &[]));
+    }
+
+    #[test]
+    fn a_flush_does_not_save_what_was_lost_before_it() {
+        let losses = [20, 50].map(|since| Loss { since, until: since + 10, of_anything: false });
+        let requests = [write(1, 0, Some(5)), write(2, 6, Some(10)), read(1, 31, 32), read(1, 70, 71)];
+        assert!(judge(&requests, &[(40, 41)], &losses));
+        let late = [write(1, 0, Some(5)), write(2, 6, Some(10)), write(3, 35, Some(36)), read(1, 31, 32)];
+        assert!(judge(&late, &[(40, 41)], &losses));
     }
 }
