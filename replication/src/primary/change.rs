@@ -36,8 +36,10 @@ impl Primary {
             base.journal.lack_mut(peer).add_dirty(&inherited);
         }
         for peer in record.in_sync.union(beginning.required).without(own).iter() {
-            // One without a record has lost its copy, whatever the coordinator says of it.
-            if base.hello(peer).is_none_or(|hello| hello.record.is_none()) {
+            // One without a record has lost its copy, whatever the coordinator says of it. (Where promises count, it
+            // has said so with its promise.)
+            let is_external = base.config.coordination == Coordination::External;
+            if base.hello(peer).is_none_or(|hello| is_external && hello.record.is_none()) {
                 continue;
             }
             let phase = if record.in_sync.contains(peer) { Phase::Member } else { Phase::Adopting };

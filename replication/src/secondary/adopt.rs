@@ -19,6 +19,8 @@ pub(super) struct Adopting {
     leader: ReplicaId,
     pub(super) session: Session,
     lead: Lead,
+    /// Nothing was adopted before it.
+    is_first: bool,
     /// The superblock that has it. None: local changes of earlier times have not ended.
     version: Option<Version>,
 }
@@ -44,7 +46,7 @@ impl Secondary {
         if let Some(link) = base.link_mut(from) {
             link.diverged = None;
         }
-        self.adopting = Some(Adopting { leader: from, session, lead, version: None });
+        self.adopting = Some(Adopting { leader: from, session, lead, is_first: false, version: None });
     }
 
     pub(super) fn advance_adopting(&mut self, base: &mut Base) {
@@ -57,6 +59,7 @@ impl Secondary {
                 self.unfollow(base);
                 return base.refuse(leader, epoch, reason);
             }
+            adopting.is_first = base.journal.superblock().record.is_none();
             adopting.version = Some(write_down(&adopting.lead, base));
         }
         let Some(version) = adopting.version else { return };
@@ -66,11 +69,16 @@ impl Secondary {
         if !base.journal.is_durable(version) || is_member && !base.journal.are_saved(absent) {
             return;
         }
-        let Adopting { leader, session, lead, .. } = self.adopting.take().expect("it is there");
+        let Adopting { leader, session, lead, is_first, .. } = self.adopting.take().expect("it is there");
         let is_new = self.following.replace(Following { leader, session }).is_none();
         base.disk_failed = None;
         let activity = if lead.report { base.journal.activity_report() } else { RegionSet::new() };
         base.send(leader, Message::Led { epoch: record.epoch, activity });
+        if is_first {
+            // Others know us as a copy that has nothing.
+            let hello = base.hello_message(false);
+            base.greeted().iter().for_each(|peer| base.send(peer, hello.clone()));
+        }
         if is_new {
             base.notice(Notice::Follows { leader, epoch: record.epoch });
         }
