@@ -168,13 +168,20 @@ impl Primary {
         }
     }
 
-    /// Whether every write that was let in is where it has to be.
+    /// Whether the lead goes to another because our disk has failed: what has failed keeps its range until then, so
+    /// what has not started does not start any more.
+    pub(super) fn drops_own(&self) -> bool {
+        self.step_down.as_ref().is_some_and(|step_down| step_down.drops_own)
+    }
+
+    /// Whether every write that was let in, and can still be carried out here, is where it has to be.
     fn is_drained(&self, without_own: bool, base: &Base) -> bool {
         let own = if without_own { ReplicaSet::only(base.own()) } else { ReplicaSet::EMPTY };
         let must_hold = self.must_hold(base).minus(own);
         self.jobs.values().all(|job| {
             !matches!(job.kind, Kind::Write { .. })
                 || job.stage == Stage::Gated
+                || without_own && job.stage != Stage::Running
                 || job.stage == Stage::Running && !job.local_pending && job.acked.covers(must_hold)
         })
     }

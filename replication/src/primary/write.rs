@@ -17,6 +17,10 @@ use crate::region::ByteRange;
 impl Primary {
     /// Room at every peer, the mark on disk: then it goes out everywhere at once.
     pub(super) fn start_write(&mut self, seq: Seq, base: &mut Base) -> Result<(), Lacks> {
+        if self.drops_own() {
+            // Whoever leads next carries it out.
+            return Err(Lacks::Lease);
+        }
         let holders = self.holders(base);
         let job = &self.jobs[&seq];
         let Kind::Write { change, durable, data, origin, .. } = job.kind else { unreachable!("a write") };
