@@ -121,7 +121,7 @@ fn a_leader_whose_disk_fails_gives_way() -> Result<()> {
     let Some(mut cluster) = Cluster::start(&plan().backing(0, disk.path().to_owned()))? else {
         return Ok(());
     };
-    let load = Load::start(&cluster, &[0, 0, 1]);
+    let load = Load::start_hot(&cluster, &[0, 0, 1]);
     load.await_progress(SOME)?;
     disk.set_failing(true)?;
     cluster.await_role(0, "failed")?;

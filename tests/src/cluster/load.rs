@@ -19,6 +19,8 @@ use crate::scratch::Random;
 
 /// Blocks of the volume, from its first on, that are written: few, so that requests meet.
 const BLOCKS: usize = 4096;
+/// So few that nearly all meet.
+const BLOCKS_HOT: usize = 64;
 /// Requests of one client at once.
 const DEPTH: u64 = 8;
 const REQUEST_BLOCKS_MAX: u64 = 32;
@@ -43,6 +45,7 @@ pub struct Seen {
 }
 
 struct Shared {
+    blocks: usize,
     history: Mutex<History>,
     seen: Mutex<Seen>,
     stop: AtomicBool,
@@ -57,17 +60,23 @@ enum Request {
 impl Load {
     /// One client for each of `nodes`, which goes to the others when it is turned away.
     pub fn start(cluster: &Cluster, nodes: &[usize]) -> Load {
-        Load::start_on(cluster, nodes, true)
+        Load::start_on(cluster, nodes, true, BLOCKS)
+    }
+
+    /// The same, with nearly every request waiting for another one's bytes.
+    pub fn start_hot(cluster: &Cluster, nodes: &[usize]) -> Load {
+        Load::start_on(cluster, nodes, true, BLOCKS_HOT)
     }
 
     /// One client for each of `nodes`, which goes to no other.
     pub fn start_faithful(cluster: &Cluster, nodes: &[usize]) -> Load {
-        Load::start_on(cluster, nodes, false)
+        Load::start_on(cluster, nodes, false, BLOCKS)
     }
 
-    fn start_on(cluster: &Cluster, nodes: &[usize], roams: bool) -> Load {
-        let history = Mutex::new(History::new(BLOCKS));
-        let shared = Arc::new(Shared { history, seen: Mutex::default(), stop: AtomicBool::new(false) });
+    fn start_on(cluster: &Cluster, nodes: &[usize], roams: bool, blocks: usize) -> Load {
+        let history = Mutex::new(History::new(blocks));
+        let shared =
+            Arc::new(Shared { blocks, history, seen: Mutex::default(), stop: AtomicBool::new(false) });
         let client = |(number, node): (usize, &usize)| {
             let mut addresses = vec![cluster.node(*node).address()];
             if roams {
@@ -134,8 +143,8 @@ pub struct Expected(Arc<Shared>);
 impl Expected {
     /// Reads all that was written by this client; an error if something cannot be.
     pub fn check(&self, client: &mut Client) -> Result<()> {
-        let before = self.0.history().before(0, BLOCKS);
-        let data = client.read(0, (BLOCKS * BLOCK) as u32)?;
+        let before = self.0.history().before(0, self.0.blocks);
+        let data = client.read(0, (self.0.blocks * BLOCK) as u32)?;
         self.0.history().check(&before, &data)
     }
 }
@@ -180,7 +189,7 @@ impl Shared {
     /// One SCSI command; whether the session goes on.
     fn command(&self, client: &mut iscsi::Client, random: &mut Random) -> Result<bool> {
         let begun = Instant::now();
-        let (first, blocks) = place(random);
+        let (first, blocks) = self.place(random);
         let is_answered = if random.below(3) == 0 {
             let before = self.history().before(first, blocks);
             let read = client.read(first as u32, blocks as u16);
@@ -228,7 +237,7 @@ impl Shared {
     }
 
     fn send(&self, client: &mut Client, random: &mut Random, cookie: u64) -> Option<Request> {
-        let (first, blocks) = place(random);
+        let (first, blocks) = self.place(random);
         let offset = (first * BLOCK) as u64;
         if random.below(3) == 0 {
             let before = self.history().before(first, blocks);
@@ -254,14 +263,14 @@ impl Shared {
         Ok(true)
     }
 
+    /// Some blocks.
+    fn place(&self, random: &mut Random) -> (usize, usize) {
+        let blocks = 1 + random.below(REQUEST_BLOCKS_MAX) as usize;
+        (random.below((self.blocks - blocks) as u64) as usize, blocks)
+    }
+
     fn lose(&self, count: usize) -> bool {
         self.seen().lost.add_assign(count as u64);
         false
     }
-}
-
-/// Some blocks.
-fn place(random: &mut Random) -> (usize, usize) {
-    let blocks = 1 + random.below(REQUEST_BLOCKS_MAX) as usize;
-    (random.below((BLOCKS - blocks) as u64) as usize, blocks)
 }
