@@ -15,7 +15,7 @@ use ringsan::message::{Ask, Directory, DirectoryEntry, VolumeFacts};
 use ringsan::mirror::{OpenMetadata, open_content};
 use ringsan::serve_core::ServingCore;
 use ringsan::settings::{
-    Backing, CoreSettings, FileCache, IscsiSettings, LinkAuthentication, LinkSettings, MirrorSettings,
+    Backing, CoreSettings, Era, FileCache, IscsiSettings, LinkAuthentication, LinkSettings, MirrorSettings,
     NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
 };
 use ringsan::store::Opened;
@@ -67,6 +67,9 @@ pub struct Node {
     system_boot: u32,
     /// The boot since which the copy has been whole, as the state directory has it.
     noted_boot: Option<u32>,
+    /// The volume's, as negotiation tells it, and as it was when it was last looked at.
+    era: Era,
+    era_seen: u64,
     life: Option<Life>,
 }
 
@@ -85,7 +88,9 @@ impl Node {
     pub fn new(world: &SharedWorld, shared: &Rc<Shared>, host: HostId) -> Node {
         let image = crate::disk::Image::new(shared.size_bytes as usize);
         world.borrow_mut().hosts[host].files = vec![image, crate::disk::Image::default()];
-        Node { world: world.clone(), shared: shared.clone(), host, system_boot: 1, noted_boot: None, life: None }
+        let (world, shared) = (world.clone(), shared.clone());
+        let era = Era::default();
+        Node { world, shared, host, system_boot: 1, noted_boot: None, era, era_seen: 0, life: None }
     }
 
     /// Whether its process runs.
@@ -257,6 +262,12 @@ impl Node {
         Some(mirror.status)
     }
 
+    /// Whether its era is another than when this was last asked.
+    pub fn has_new_era(&mut self) -> bool {
+        let era = self.era.get();
+        std::mem::replace(&mut self.era_seen, era) != era
+    }
+
     /// It leads, so its copy is whole, whatever it has lost before; the control thread notes that now and then.
     pub fn note_boot(&mut self) {
         self.noted_boot = Some(self.system_boot);
@@ -325,7 +336,7 @@ impl Node {
             peer_timeout: self.shared.peer_timeout,
             node: Uuid::from_u128(0x1000 + self.host as u128),
             metadata: PathBuf::from("db.meta"),
-            era: Default::default(),
+            era: self.era.clone(),
             blank,
             cache_kept: self.noted_boot == Some(self.system_boot),
         };

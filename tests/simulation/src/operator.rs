@@ -1,7 +1,7 @@
 //! People who look after the cluster: they promote where nobody leads, restart what has failed, end a split
 //! brain; and now and then one plays with commands.
 //!
-//! Its one rule: force is for when everything else has been tried.
+//! Its one rule: nobody uses force; without it everything must come right in the end.
 
 use replication::{Command, RoleState, Status};
 
@@ -15,16 +15,14 @@ use crate::timeline;
 const PAUSE: u64 = 250 * MILLISECOND;
 /// A stopping node has so long.
 pub const STOP_BOUND: u64 = 12 * SECOND;
-/// Nobody leads for so long, with all well, before somebody uses force.
-const FORCE_AFTER: u64 = 45 * SECOND;
 
 impl Run {
     /// Looks around, and does what is due.
     pub fn look(&mut self) -> Result<(), String> {
         self.world.borrow_mut().agenda.after(PAUSE, Event::Plan(LOOK));
         self.see_to_stops()?;
-        let statuses: Vec<Option<Status>> = self.nodes.iter().map(|node| node.status()).collect();
-        self.watch_era(&statuses)?;
+        self.watch_era()?;
+        let statuses = self.statuses();
         for (host, node) in self.nodes.iter().enumerate() {
             for answer in node.answers() {
                 timeline::line(|| format!("node {host} answers the operator: {answer:?}"));
@@ -71,9 +69,9 @@ impl Run {
     }
 
     /// Clients are told of lost writes by the era: it changes if and only if something may have been lost.
-    fn watch_era(&mut self, statuses: &[Option<Status>]) -> Result<(), String> {
+    pub fn watch_era(&mut self) -> Result<(), String> {
         let leads = |status: &&Status| status.role == RoleState::Leads && status.era != 0;
-        for status in statuses.iter().flatten().filter(leads) {
+        for status in self.statuses().iter().flatten().filter(leads) {
             let Some(before) = self.era.replace(status.era) else { continue };
             if before == status.era {
                 continue;
@@ -90,6 +88,10 @@ impl Run {
             self.clients.history.borrow_mut().losses.push(Loss { since, until, of_anything });
         }
         Ok(())
+    }
+
+    fn statuses(&self) -> Vec<Option<Status>> {
+        self.nodes.iter().map(|node| node.status()).collect()
     }
 
     fn tell_roles(&mut self, statuses: &[Option<Status>]) {
@@ -143,13 +145,8 @@ impl Run {
             return;
         }
         let host = self.dice.index(self.nodes.len());
-        let force = !self.is_troubled && now - since > FORCE_AFTER;
-        if force {
-            self.forced = Some(self.forced.unwrap_or(since));
-            self.perils.push(since);
-        }
-        timeline::line(|| format!("an operator promotes node {host}{}", if force { " by force" } else { "" }));
-        self.nodes[host].command(Command::Promote { force });
+        timeline::line(|| format!("an operator promotes node {host}"));
+        self.nodes[host].command(Command::Promote { force: false });
     }
 
     fn end_split_brain(&mut self, statuses: &[Option<Status>]) {

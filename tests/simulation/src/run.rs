@@ -25,7 +25,7 @@ use crate::timeline;
 use crate::world::{SharedWorld, World};
 
 /// After the last fault, so long until all is well again.
-const RECOVERY: u64 = 90 * SECOND;
+const RECOVERY: u64 = 60 * SECOND;
 /// Then clients are done after so long.
 const LAST_ANSWERS: u64 = 60 * SECOND;
 /// No run needs so many; what does is going round in circles.
@@ -191,10 +191,16 @@ impl Run {
             return Err(format!("clients still wait for answers\n{}", self.describe()));
         }
         let until = self.now() + RECOVERY;
-        match self.go_on_until(until, Run::is_whole)? {
+        match self.go_on_until(until, Run::is_at_rest)? {
             true => Ok(()),
-            false => Err(format!("the volume does not stay whole\n{}", self.describe())),
+            false => Err(format!("the volume does not come to rest\n{}", self.describe())),
         }
+    }
+
+    /// Whole, and nothing is left to be mended.
+    fn is_at_rest(run: &mut Run) -> bool {
+        let is_idle = |node: &Node| node.status().is_some_and(|one| one.active_extents == 0 && one.requests == 0);
+        Run::is_whole(run) && run.nodes.iter().all(is_idle)
     }
 
     fn is_whole(run: &mut Run) -> bool {
@@ -284,7 +290,12 @@ impl Run {
         let now = self.now();
         timeline::scene(now, "");
         match event {
-            Event::Step { host, boot } => self.step(host, boot),
+            Event::Step { host, boot } => {
+                self.step(host, boot);
+                if self.nodes.get_mut(host).is_some_and(Node::has_new_era) {
+                    self.watch_era()?;
+                }
+            }
             Event::Arrive { connection, side } => {
                 let mut world = self.world.borrow_mut();
                 let world = &mut *world;
