@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Result, ensure};
-use tests::cluster::{Cluster, Plan};
+use tests::cluster::{Cluster, Node, Plan};
 use tests::scratch::random;
 use tests::skip::lacks;
 
@@ -109,6 +109,38 @@ fn clients_are_told_the_same_of_a_volume_by_all_nodes_whoever_leads() -> Result<
         let now = cluster.node(follower).labels()?;
         ensure!(now == told, "after its restart, node {follower} tells {now}, and a told {told}");
         cluster.await_in_sync()?;
+    }
+    cluster.stop_and_compare()
+}
+
+#[test]
+fn a_volume_made_at_run_time_is_mirrored_and_outlives_restarts() -> Result<()> {
+    let Some(mut cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
+    let create = ["volume", "create", "more", "--size", "8M", "--replica", "a", "--replica", "b"];
+    for node in cluster.nodes() {
+        node.control(&create)?;
+    }
+    let in_sync = |cluster: &Cluster| {
+        cluster.until("the new volume in sync", || {
+            let all =
+                |node: &Node| Ok(node.mirror_of("more")?["in_sync"].as_array().map_or(0, Vec::len) == 2);
+            let each: Result<Vec<bool>> = cluster.nodes().iter().map(all).collect();
+            Ok(each?.iter().all(|is| *is))
+        })
+    };
+    in_sync(&cluster)?;
+    let data = random(1, 1 << 20);
+    cluster.node(1).attach_to("more")?.write(4096, &data)?;
+    for node in 0..2 {
+        cluster.node_mut(node).stop()?;
+    }
+    for node in 0..2 {
+        cluster.node_mut(node).start()?;
+    }
+    in_sync(&cluster)?;
+    for node in cluster.nodes() {
+        ensure!(node.attach_to("more")?.read(4096, 1 << 20)? == data, "{} serves other bytes", node.name());
+        node.control(&["volume", "rm", "more"])?;
     }
     cluster.stop_and_compare()
 }

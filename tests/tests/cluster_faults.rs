@@ -27,6 +27,8 @@ fn a_follower_is_killed_and_comes_back() -> Result<()> {
         cluster.node_mut(1).kill()?;
         cluster.await_without(0, 1)?;
         load.await_progress(SOME)?;
+        let said = cluster.node(0).control_fails(&["demote", "db"])?;
+        ensure!(said.contains("nobody") || said.contains("no other"), "{said}");
         cluster.node_mut(1).start()?;
         cluster.await_in_sync()?;
         load.await_progress(SOME)?;

@@ -166,7 +166,12 @@ impl Node {
 
     /// What it says of its replica; null while the volume is not served.
     pub fn mirror(&self) -> Result<Value> {
-        let volume: Value = serde_json::from_str(&self.get(&format!("/v1/volumes/{VOLUME}"))?)?;
+        self.mirror_of(VOLUME)
+    }
+
+    /// The same of another volume.
+    pub fn mirror_of(&self, volume: &str) -> Result<Value> {
+        let volume: Value = serde_json::from_str(&self.get(&format!("/v1/volumes/{volume}"))?)?;
         Ok(volume["mirror"].clone())
     }
 
@@ -193,7 +198,12 @@ impl Node {
 
     /// A new NBD client of it, in the network of clients.
     pub fn attach(&self) -> Result<Client> {
-        self.clients.run(|| Client::attach(self.address(), VOLUME))
+        self.attach_to(VOLUME)
+    }
+
+    /// The same of another volume.
+    pub fn attach_to(&self, volume: &str) -> Result<Client> {
+        self.clients.run(|| Client::attach(self.address(), volume))
     }
 
     /// What it tells NBD clients of the volume: who it is, and whether it may have lost writes.
