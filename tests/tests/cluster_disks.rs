@@ -91,6 +91,30 @@ fn a_follower_whose_disk_hangs_is_left_out() -> Result<()> {
 }
 
 #[test]
+fn a_leader_whose_disk_hangs_can_be_replaced() -> Result<()> {
+    if lacks_disks() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let disk = Disk::cached(scratch.path(), SIZE_BYTES)?;
+    let Some(cluster) = Cluster::start(&plan().backing(0, disk.path().to_owned()))? else { return Ok(()) };
+    let load = Load::start_faithful(&cluster, &[0, 1]);
+    load.await_progress(SOME)?;
+    disk.set_hanging(true)?;
+    let replaced = cluster
+        .await_control(1, &["promote", "db", "--force"])
+        .and_then(|()| cluster.await_role(1, "leader"))
+        .and_then(|()| load.await_progress(SOME));
+    disk.set_hanging(false)?;
+    replaced?;
+    cluster.await_in_sync()?;
+    let (seen, expected) = load.end()?;
+    eprintln!("a leader's hanging disk: {seen:?}");
+    expected.check(&mut cluster.node(0).attach()?)?;
+    cluster.stop_and_compare()
+}
+
+#[test]
 fn a_replica_in_memory_is_filled_again_when_its_node_has_restarted() -> Result<()> {
     let Some(mut cluster) = Cluster::start(&plan().backing(1, "memory".into()))? else { return Ok(()) };
     let data = random(1, 1 << 20);
