@@ -45,7 +45,10 @@ impl Image {
 
     /// Changes bytes. Whole sectors.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        assert!(offset.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES), "whole sectors");
+        assert!(
+            offset.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES),
+            "whole sectors"
+        );
         self.writes += 1;
         for (index, sector) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
             let at = offset / SECTOR_BYTES + index;

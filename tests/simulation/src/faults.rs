@@ -77,7 +77,11 @@ impl Run {
         let nodes = self.nodes.len();
         let (fault, lasts, pause) = {
             let dice = &mut self.dice;
-            (Fault::draw(dice, nodes), Fault::duration(dice), dice.scale(50 * MILLISECOND, self.plan.fault_pause))
+            (
+                Fault::draw(dice, nodes),
+                Fault::duration(dice),
+                dice.scale(50 * MILLISECOND, self.plan.fault_pause),
+            )
         };
         timeline::line(|| format!("FAULT {fault:?} for {:.3} s", lasts as f64 / 1e9));
         self.begin(fault)?;

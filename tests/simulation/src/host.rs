@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 
-use nix::sys::stat::fstat;
 use nix::libc;
+use nix::sys::stat::fstat;
 use reactor::op::{Completion, Op, Output, Token};
 use reactor::{Arena, Buffer};
 
@@ -39,7 +39,10 @@ pub struct Flight {
 pub enum FlightKind {
     Network,
     /// On this file; how far a flush reaches.
-    Disk { file: usize, flush_point: u64 },
+    Disk {
+        file: usize,
+        flush_point: u64,
+    },
 }
 
 /// One machine.

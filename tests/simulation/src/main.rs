@@ -48,7 +48,11 @@ fn main() {
                     if seed >= arguments.seed + arguments.seeds {
                         return;
                     }
-                    let outcome = if arguments.trace { traced(seed, &arguments, usize::MAX) } else { run(seed, arguments.nodes) };
+                    let outcome = if arguments.trace {
+                        traced(seed, &arguments, usize::MAX)
+                    } else {
+                        run(seed, arguments.nodes)
+                    };
                     events.fetch_add(outcome.events, Ordering::Relaxed);
                     answered.fetch_add(outcome.answered[0], Ordering::Relaxed);
                     simulated.fetch_add(outcome.simulated, Ordering::Relaxed);
@@ -62,7 +66,8 @@ fn main() {
                             traced(seed, &arguments, LINES_MAX);
                         }
                         println!("seed {seed}: {failure}");
-                        let nodes = arguments.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
+                        let nodes =
+                            arguments.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
                         println!("again: simulate-nodes --seeds 1 --seed {seed}{nodes} --trace");
                     }
                 }

@@ -332,9 +332,8 @@ impl Network {
 
     fn tidy(&mut self, number: u32) {
         let Some(connection) = self.connections.get(&number) else { return };
-        let is_gone = |end: &End| {
-            matches!(end.state, EndState::Closed | EndState::Forgotten | EndState::Nobody)
-        };
+        let is_gone =
+            |end: &End| matches!(end.state, EndState::Closed | EndState::Forgotten | EndState::Nobody);
         let is_quiet = connection.pipes.iter().all(|pipe| pipe.segments.is_empty() && !pipe.is_arriving);
         if connection.ends.iter().all(is_gone) && is_quiet {
             self.connections.remove(&number);

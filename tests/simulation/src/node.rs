@@ -164,7 +164,8 @@ impl Node {
         let length = world.borrow().hosts[self.host].files[METADATA_FILE].len() as u64;
         let read = |offset: u64, chunk: &mut [u8]| {
             let borrowed = world.borrow();
-            let bytes = &borrowed.hosts[self.host].files[METADATA_FILE].bytes()[offset as usize..][..chunk.len()];
+            let bytes =
+                &borrowed.hosts[self.host].files[METADATA_FILE].bytes()[offset as usize..][..chunk.len()];
             chunk.copy_from_slice(bytes);
             Ok(bytes.iter().any(|byte| *byte != 0))
         };
@@ -327,7 +328,8 @@ impl Node {
     fn volume_settings(&self) -> VolumeSettings {
         let addresses = (0..self.shared.names.len())
             .map(|host| (host != self.host).then(|| format!("10.0.0.{}:{LINK_PORT}", host + 1)));
-        let blank = self.world.borrow().hosts[self.host].files[DATA_FILE].bytes().iter().all(|byte| *byte == 0);
+        let blank =
+            self.world.borrow().hosts[self.host].files[DATA_FILE].bytes().iter().all(|byte| *byte == 0);
         let mirror = MirrorSettings {
             replicas: self.shared.names.iter().map(|name| (*name).to_owned()).collect(),
             own: self.host,

@@ -110,7 +110,8 @@ impl Run {
 
     fn restart_failed(&mut self, statuses: &[Option<Status>]) -> Result<(), String> {
         for (host, status) in statuses.iter().enumerate() {
-            let has_failed = status.as_ref().is_some_and(|status| matches!(status.role, RoleState::Failed(_)));
+            let has_failed =
+                status.as_ref().is_some_and(|status| matches!(status.role, RoleState::Failed(_)));
             let wants = !self.is_troubled || self.dice.percent(10);
             if has_failed && wants && !self.nodes[host].is_stopping() {
                 timeline::line(|| format!("node {host} has a failed disk: it is restarted"));
@@ -124,7 +125,10 @@ impl Run {
     fn find_a_leader(&mut self, statuses: &[Option<Status>]) {
         let now = self.now();
         let leads = |status: &Status| {
-            matches!(status.role, RoleState::Leads | RoleState::Begins | RoleState::StepsDown | RoleState::Suspended)
+            matches!(
+                status.role,
+                RoleState::Leads | RoleState::Begins | RoleState::StepsDown | RoleState::Suspended
+            )
         };
         let serves = |status: &Status| matches!(status.role, RoleState::Leads | RoleState::Suspended);
         if statuses.iter().flatten().any(serves) {

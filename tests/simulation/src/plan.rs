@@ -75,12 +75,12 @@ fn shared(dice: &mut Dice, nodes: usize, sectors: usize) -> Shared {
 
 fn shape(dice: &mut Dice) -> Shape {
     let delay_min = dice.scale(5 * MICROSECOND, 200 * MICROSECOND);
-    Shape {
-        delay_min,
-        delay_max: dice.scale(delay_min, 20 * MILLISECOND),
-        window_bytes: dice.pick(&[4 << 10, 64 << 10, 256 << 10]),
-        odd_sizes: dice.pick(&[0, 5, 50]),
-    }
+    let delay_max = dice.scale(delay_min, 20 * MILLISECOND);
+    let window_bytes = dice.pick(&[8 << 10, 64 << 10, 256 << 10]);
+    let odd_sizes = dice.pick(&[0, 5, 50]);
+    // A line that carries less than some megabytes a second is a trouble of its own.
+    let is_thin = window_bytes as u64 * SECOND / delay_max < 40 << 20;
+    Shape { delay_min, delay_max, window_bytes: if is_thin { 256 << 10 } else { window_bytes }, odd_sizes }
 }
 
 fn habits(dice: &mut Dice, sectors: usize) -> Habits {

@@ -1,7 +1,7 @@
 //! One run of one seed: clients work while things go wrong; then all is mended, and everything must be well.
 
 use std::backtrace::Backtrace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,11 +74,16 @@ pub struct Run {
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on a panic is an outcome of its run, and says nothing by itself.
+/// From now on a panic of a run is its outcome, and says nothing by itself.
 pub fn hear_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !IS_RUNNING.get() {
+            return usual(panic);
+        }
         timeline::line(|| format!("{panic}\n{}", Backtrace::force_capture()));
         PANIC.replace(Some(panic.to_string()));
     }));
@@ -87,7 +92,9 @@ pub fn hear_panics() {
 /// Runs a seed.
 pub fn run(seed: u64, nodes: Option<usize>) -> Outcome {
     let mut place = None;
+    IS_RUNNING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| place.insert(Run::new(seed, nodes)).all()));
+    IS_RUNNING.set(false);
     let failure = match result {
         Ok(result) => result.err(),
         Err(_) => Some(format!("a panic: {}", PANIC.take().unwrap_or_default())),
@@ -95,8 +102,12 @@ pub fn run(seed: u64, nodes: Option<usize>) -> Outcome {
     let Some(run) = place else {
         return Outcome { failure, ..Outcome::default() };
     };
-    let mut outcome =
-        Outcome { failure, answered: run.clients.answered.get(), faults: run.faults.len(), ..Outcome::default() };
+    let mut outcome = Outcome {
+        failure,
+        answered: run.clients.answered.get(),
+        faults: run.faults.len(),
+        ..Outcome::default()
+    };
     if let Ok(world) = run.world.try_borrow() {
         let agenda = &world.agenda;
         (outcome.digest, outcome.events, outcome.simulated) = (agenda.digest(), agenda.events(), agenda.now);
@@ -183,7 +194,10 @@ impl Run {
     fn recover(&mut self) -> Result<(), String> {
         let until = self.now() + RECOVERY;
         if !self.go_on_until(until, Run::is_whole)? {
-            return Err(format!("the volume is not whole {RECOVERY} ns after the last fault\n{}", self.describe()));
+            return Err(format!(
+                "the volume is not whole {RECOVERY} ns after the last fault\n{}",
+                self.describe()
+            ));
         }
         self.clients.finish();
         let until = self.now() + LAST_ANSWERS;
@@ -197,10 +211,12 @@ impl Run {
         }
     }
 
-    /// Whole, and nothing is left to be mended.
+    /// Whole, and the leader has nothing left to mend. (A follower may keep a mark that is worth nothing any more.)
     fn is_at_rest(run: &mut Run) -> bool {
-        let is_idle = |node: &Node| node.status().is_some_and(|one| one.active_extents == 0 && one.requests == 0);
-        Run::is_whole(run) && run.nodes.iter().all(is_idle)
+        let is_idle = |status: replication::Status| {
+            status.requests == 0 && (status.role != RoleState::Leads || status.active_extents == 0)
+        };
+        Run::is_whole(run) && run.nodes.iter().all(|node| node.status().is_some_and(is_idle))
     }
 
     fn is_whole(run: &mut Run) -> bool {
@@ -262,7 +278,9 @@ impl Run {
         let mut looked = 0;
         loop {
             let next = self.world.borrow_mut().agenda.next();
-            let Some(event) = next else { return Err(format!("nothing happens any more\n{}", self.describe())) };
+            let Some(event) = next else {
+                return Err(format!("nothing happens any more\n{}", self.describe()));
+            };
             self.happen(event)?;
             if let Some(scandal) = self.clients.scandal.borrow_mut().take() {
                 return Err(scandal);
@@ -354,7 +372,9 @@ impl Run {
         let mut text = String::new();
         for (host, node) in self.nodes.iter().enumerate() {
             match node.status() {
-                Some(status) => text += &format!("  node {host}: {status:?}\n    {}\n", node.explain().join("\n    ")),
+                Some(status) => {
+                    text += &format!("  node {host}: {status:?}\n    {}\n", node.explain().join("\n    "))
+                }
                 None => text += &format!("  node {host}: down\n"),
             }
         }

@@ -10,7 +10,7 @@ use reactor::sync::WaitList;
 use reactor::{Core, Handle, io as verbs};
 use wire::nbd::transmission::{Command, CommandFlags, Cookie, ReplyStyle, Request as Wire, encode_request};
 
-use super::words::{Reply, Replies};
+use super::words::{Replies, Reply};
 use super::{Clients, send};
 use crate::dice::Dice;
 use crate::disk::SECTOR_BYTES;
@@ -35,7 +35,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(clients: &Rc<Clients>, number: usize, socket: Handle, style: ReplyStyle, dice: &mut Dice) -> Rc<Session> {
+    pub fn new(
+        clients: &Rc<Clients>,
+        number: usize,
+        socket: Handle,
+        style: ReplyStyle,
+        dice: &mut Dice,
+    ) -> Rc<Session> {
         Rc::new(Session {
             clients: clients.clone(),
             number,
@@ -102,7 +108,13 @@ impl Session {
             self.changed.wait().await;
         }
         if !self.is_over.get() {
-            let farewell = Wire { command: Command::Disconnect, flags: CommandFlags::NONE, cookie: Cookie(0), offset: 0, length: 0 };
+            let farewell = Wire {
+                command: Command::Disconnect,
+                flags: CommandFlags::NONE,
+                cookie: Cookie(0),
+                offset: 0,
+                length: 0,
+            };
             encode_request(&mut self.outgoing.borrow_mut(), self.style, &farewell);
             self.changed.wake_all();
         }
@@ -118,7 +130,9 @@ impl Session {
             _ if roll < habits.flushes => (Command::Flush, Asked::Flush),
             _ if roll < habits.flushes + 2 => (Command::Trim, Asked::Write(0)),
             _ if roll < habits.flushes + 4 => (Command::WriteZeroes, Asked::Write(0)),
-            _ if roll < habits.flushes + 4 + habits.writes => (Command::Write, Asked::Write(self.clients.tag())),
+            _ if roll < habits.flushes + 4 + habits.writes => {
+                (Command::Write, Asked::Write(self.clients.tag()))
+            }
             _ => (Command::Read, Asked::Read(Vec::new())),
         };
         let durable = matches!(asked, Asked::Write(_)) && dice.percent(5);
@@ -131,12 +145,18 @@ impl Session {
         let place = history.requests.len();
         let cookie = place as u64;
         let outgoing = &mut *self.outgoing.borrow_mut();
-        encode_request(outgoing, self.style, &Wire { command, flags, cookie: Cookie(cookie), offset, length });
+        encode_request(
+            outgoing,
+            self.style,
+            &Wire { command, flags, cookie: Cookie(cookie), offset, length },
+        );
         if let (Command::Write, Asked::Write(tag)) = (command, &asked) {
             (first..first + sectors).for_each(|sector| fill(*tag, sector, outgoing));
         }
         let sent = self.clients.core.now().0;
-        timeline::line(|| format!("client {} asks {cookie}: {command:?} {first}+{sectors} {asked:?} {flags:?}", self.number));
+        timeline::line(|| {
+            format!("client {} asks {cookie}: {command:?} {first}+{sectors} {asked:?} {flags:?}", self.number)
+        });
         history.requests.push(Request { asked, first, sectors, durable, sent, answered: None });
         self.waiting.borrow_mut().insert(cookie, place);
         self.changed.wake_all();
@@ -208,7 +228,8 @@ impl Session {
             }
         }
         timeline::line(|| {
-            let found = if let Asked::Read(tags) = &request.asked { format!("{tags:?}") } else { String::new() };
+            let found =
+                if let Asked::Read(tags) = &request.asked { format!("{tags:?}") } else { String::new() };
             format!("client {} is told {}: {:?} {found}", self.number, reply.cookie, reply.error)
         });
         self.changed.wake_all();

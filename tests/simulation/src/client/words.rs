@@ -39,10 +39,15 @@ impl Replies {
 
     /// The next whole reply. `expected` knows offset and length of the read with a cookie. An error is what no
     /// honest server sends.
-    pub fn next(&mut self, expected: impl Fn(Cookie) -> Option<(u64, usize)>) -> Result<Option<Reply>, String> {
+    pub fn next(
+        &mut self,
+        expected: impl Fn(Cookie) -> Option<(u64, usize)>,
+    ) -> Result<Option<Reply>, String> {
         loop {
             let header = decode_reply_header(&self.input, self.style);
-            let Some(header) = header.map_err(|error| format!("a reply's {error:?}"))? else { return Ok(None) };
+            let Some(header) = header.map_err(|error| format!("a reply's {error:?}"))? else {
+                return Ok(None);
+            };
             let cookie = header.cookie();
             let Some((offset, bytes)) = expected(cookie) else {
                 return Err(format!("an answer to {}, which was not asked", cookie.0));

@@ -144,7 +144,12 @@ fn follow(operations: &[Operation]) -> Result<(), u64> {
 }
 
 /// All states in which the operation at `place` has taken effect, which is forgotten then.
-fn reach(from: BTreeSet<State>, pending: &[Option<usize>], operations: &[Operation], place: usize) -> BTreeSet<State> {
+fn reach(
+    from: BTreeSet<State>,
+    pending: &[Option<usize>],
+    operations: &[Operation],
+    place: usize,
+) -> BTreeSet<State> {
     let mut seen: BTreeSet<State> = BTreeSet::new();
     let mut reached = BTreeSet::new();
     let mut next: Vec<State> = from.into_iter().collect();
@@ -185,16 +190,22 @@ fn absorb(value: u64, mut done: u64, pending: &[Option<usize>], operations: &[Op
 }
 
 fn complaint(sector: usize, operations: &[Operation], at: u64) -> String {
-    let mut text = format!("sector {sector}: no single copy could have answered as was answered until {:.6} s:", at as f64 / 1e9);
+    let mut text = format!(
+        "sector {sector}: no single copy could have answered as was answered until {:.6} s:",
+        at as f64 / 1e9
+    );
     let mut told: Vec<&Operation> = operations.iter().filter(|one| one.begins <= at).collect();
     told.sort_by_key(|one| one.begins);
     for one in &told[told.len().saturating_sub(24)..] {
-        let ends = if one.ends == u64::MAX { "never".to_owned() } else { format!("{:.6}", one.ends as f64 / 1e9) };
+        let ends =
+            if one.ends == u64::MAX { "never".to_owned() } else { format!("{:.6}", one.ends as f64 / 1e9) };
         let begins = one.begins as f64 / 1e9;
         let _ = match &one.step {
             Step::Read(tag) => write!(text, "\n    {begins:.6} to {ends}: read {tag}"),
             Step::Write(tag) => write!(text, "\n    {begins:.6} to {ends}: wrote {tag}"),
-            Step::Lose(tags) => write!(text, "\n    {begins:.6} to {ends}: may have been lost, leaving one of {tags:?}"),
+            Step::Lose(tags) => {
+                write!(text, "\n    {begins:.6} to {ends}: may have been lost, leaving one of {tags:?}")
+            }
         };
     }
     text
