@@ -27,7 +27,8 @@ use std::sync::Arc;
 use reactor::Core;
 use replication::wire::handshake::VolumeFacts;
 use replication::{
-    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, Time, Timing, VolumeId,
+    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, RoleState, Time, Timing,
+    VolumeId,
 };
 use uuid::Uuid;
 
@@ -163,6 +164,11 @@ impl Mirror {
     /// Changes when acknowledged, unflushed writes may be lost; 0 while unknown.
     pub fn era(&self) -> u64 {
         self.machine.borrow().era()
+    }
+
+    /// Whether its disk has failed: then it links with nobody.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.machine.borrow().status().role, RoleState::Failed(_))
     }
 
     /// Tells how it is.

@@ -173,7 +173,8 @@ async fn accept(
     volume: Uuid,
     address: Option<SocketAddr>,
 ) -> Result<(), Fault> {
-    let Some(mirror) = here.volume(volume).and_then(|volume| volume.mirror().cloned()) else {
+    let mirror = here.volume(volume).and_then(|volume| volume.mirror().cloned());
+    let Some(mirror) = mirror.filter(|mirror| !mirror.has_failed()) else {
         let (node, volume) = (here.directory().links.node_name.clone(), met.wanted.volume.clone());
         return refuse(met, Reason::NotNow { node, volume }).await;
     };

@@ -3,7 +3,8 @@
 //! Its one rule: the replica with the greater number dials at once, the other only when no link has come for a
 //! while, for a peer that does not know our address.
 
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use reactor::io as verbs;
 use replication::ReplicaId;
 use replication::wire::handshake::{DialStep, Dialer, Linked};
+use socket2::SockRef;
 
 use super::{Mirror, serve_link};
 use crate::channel::Channel;
@@ -48,6 +50,10 @@ async fn keep_linked(mirror: Rc<Mirror>, peer: ReplicaId) {
             mirror.links.changed.wait().await;
             continue;
         };
+        if mirror.has_failed() {
+            verbs::sleep(&mirror.core, PAUSE_MAX).await;
+            continue;
+        }
         if mirror.own < peer {
             verbs::sleep(&mirror.core, COURTESY).await;
             if mirror.links.is_up(peer) {
@@ -84,10 +90,23 @@ async fn dial(
     let address = resolve(address).await?;
     let fd = core.socket(address).map_err(|error| Fault::io("cannot make a socket for a link", error))?;
     prepare(&fd, Some(address));
+    come_from_own_address(mirror, &fd, address);
     let channel = Channel::new(core, fd, Some(address), None);
     let socket = channel.socket().clone();
     let expire = move || socket.shutdown(Shutdown::Both);
     verbs::with_deadline(core.now() + ATTEMPT, shake_hands(mirror, peer, channel, address), expire).await
+}
+
+/// A peer may know us by the very address that we listen on.
+fn come_from_own_address(mirror: &Mirror, fd: &OwnedFd, to: SocketAddr) {
+    let listening = mirror.link_settings.borrow().listening.map(|address| address.ip());
+    let fits = |own: &IpAddr| {
+        !own.is_unspecified() && own.is_ipv4() == to.is_ipv4() && own.is_loopback() == to.ip().is_loopback()
+    };
+    if let Some(own) = listening.filter(fits) {
+        // An address that is not there any more is no reason to stay alone.
+        let _ = SockRef::from(fd).bind(&SocketAddr::new(own, 0).into());
+    }
 }
 
 async fn shake_hands(
