@@ -7,28 +7,22 @@ use std::collections::BTreeMap;
 use crate::fault::Fault;
 use crate::id::{ForwardId, Incarnation, ReplicaId};
 
-#[derive(Clone, Debug)]
-struct Run {
-    incarnation: Incarnation,
-    answers: BTreeMap<ForwardId, Result<(), Fault>>,
-}
-
-/// For each replica, those to its latest run.
+/// For each run of each replica. Of an earlier run only what ended after the latest one had begun, until that asks
+/// again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
-    runs: BTreeMap<ReplicaId, Run>,
+    runs: BTreeMap<(ReplicaId, Incarnation), BTreeMap<ForwardId, Result<(), Fault>>>,
 }
 
 impl Answers {
     /// A run has the answers to all before this; an earlier run asks for nothing any more.
     #[inline]
     pub(super) fn forget(&mut self, replica: ReplicaId, incarnation: Incarnation, below: ForwardId) {
-        let Some(run) = self.runs.get_mut(&replica) else { return };
-        if run.incarnation != incarnation {
-            self.runs.remove(&replica);
-            return;
+        if self.runs.len() > 1 {
+            self.runs.retain(|&(of, run), _| of != replica || run == incarnation);
         }
-        while let Some(first) = run.answers.first_entry().filter(|first| *first.key() < below) {
+        let Some(answers) = self.runs.get_mut(&(replica, incarnation)) else { return };
+        while let Some(first) = answers.first_entry().filter(|first| *first.key() < below) {
             let _ = first.remove();
         }
     }
@@ -41,10 +35,7 @@ impl Answers {
         id: ForwardId,
         result: Result<(), Fault>,
     ) {
-        let run = self.runs.entry(replica).or_insert_with(|| Run { incarnation, answers: BTreeMap::new() });
-        if run.incarnation == incarnation {
-            run.answers.insert(id, result);
-        }
+        self.runs.entry((replica, incarnation)).or_default().insert(id, result);
     }
 
     pub(super) fn get(
@@ -53,7 +44,27 @@ impl Answers {
         incarnation: Incarnation,
         id: ForwardId,
     ) -> Option<Result<(), Fault>> {
-        let run = self.runs.get(&replica).filter(|run| run.incarnation == incarnation)?;
-        run.answers.get(&id).copied()
+        self.runs.get(&(replica, incarnation))?.get(&id).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a run that was gone had left under way ended, and then no answer to the next run was kept: it asked
+    /// again, and its write was carried out twice.
+    #[test]
+    fn a_late_end_for_an_earlier_run_costs_the_latest_no_answer() {
+        let (of, old, new) = (ReplicaId(1), Incarnation(1), Incarnation(2));
+        let mut answers = Answers::default();
+        answers.note(of, old, ForwardId(7), Ok(()));
+        answers.forget(of, new, ForwardId(1));
+        answers.note(of, old, ForwardId(8), Ok(()));
+        answers.note(of, new, ForwardId(1), Ok(()));
+        assert_eq!(answers.get(of, new, ForwardId(1)), Some(Ok(())));
+        answers.forget(of, new, ForwardId(2));
+        assert_eq!(answers.get(of, old, ForwardId(8)), None);
+        assert_eq!(answers.get(of, new, ForwardId(1)), None);
     }
 }
