@@ -284,8 +284,9 @@ impl Candidate {
             in_sync: if successor.is_some() { in_sync.without(own) } else { in_sync },
         };
         let mut history = base.journal.history();
-        if let Some(latest) = latest.filter(|_| is_member) {
-            history.extend(&latest);
+        // A record that a member has not adopted was never in force; one that it has may have been.
+        if let Some(adopted) = superblock.record.filter(|record| is_member && record.in_sync.contains(own)) {
+            history.extend(&adopted);
         }
         let is_fresh = latest.is_none() && base.config.blank;
         let full = if is_member && latest.is_some() || is_fresh { ReplicaSet::EMPTY } else { base.peers() };
