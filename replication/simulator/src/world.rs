@@ -316,6 +316,8 @@ impl World {
             let direction = self.network.direction(peer, node);
             direction.last = direction.last.max(self.now + latency);
             let at = direction.last;
+            // What was on its way over an earlier link may wake the receiver at that very moment.
+            direction.last = at + 1;
             self.bag.put(at, Happening::Up { node: node as u8, peer: peer as u8, session });
         }
     }
