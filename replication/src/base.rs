@@ -162,6 +162,14 @@ impl Base {
         adopted && hello.is_some_and(|hello| !hello.leads && is_older(hello))
     }
 
+    /// A record of somebody's that makes us the leader and has not reached us: whoever made it was lost just then.
+    pub(crate) fn named_by(&self) -> Option<Record> {
+        let own = self.journal.superblock().record?;
+        let is_static = self.config.coordination == Coordination::Static;
+        let names_us = |record: &Record| record.leader == Some(self.own()) && record.rank() > own.rank();
+        self.heard.filter(|record| is_static && names_us(record))
+    }
+
     /// Whether a majority of the replicas decides, so that a term is only as good as the promises that it began with.
     pub(crate) fn by_majority(&self) -> bool {
         self.config.coordination == Coordination::Static && self.config.on_peer_loss == OnPeerLoss::Suspend

@@ -261,7 +261,7 @@ impl Replica {
         let Role::Secondary(secondary) = &mut self.role else { return };
         let is_ours =
             |record: &Record| record.leader == Some(self.base.own()) || self.base.knows_nothing_of(record);
-        let Some(record) = self.base.record().filter(is_ours) else { return };
+        let Some(record) = self.base.record().filter(is_ours).or(self.base.named_by()) else { return };
         let adopted = self.base.journal.superblock().record.map_or(Epoch(0), |record| record.epoch);
         if secondary.following(&self.base).is_some() {
             if adopted >= record.epoch {

@@ -45,11 +45,19 @@ impl Primary {
             let phase = if record.in_sync.contains(peer) { Phase::Member } else { Phase::Adopting };
             self.peers[peer.index()] = Some(Peer::new(phase, base.now));
         }
-        if base.config.coordination == Coordination::External {
+        if self.stores_first(base) {
             self.store(base);
         } else {
             self.spread(base);
         }
+    }
+
+    /// Whether the latest record is ours before it is anybody else's: one that a coordinator has decided, and one by
+    /// which somebody else may lead as soon as it hears of it.
+    fn stores_first(&self, base: &Base) -> bool {
+        base.config.coordination == Coordination::External
+            || !self.members.begins()
+            || self.members.record.leader != Some(base.own())
     }
 
     fn store(&mut self, base: &mut Base) {
@@ -99,18 +107,17 @@ impl Primary {
 
     /// One stage further, if it may.
     fn advance_stage(&mut self, base: &mut Base) -> bool {
-        let is_external = base.config.coordination == Coordination::External;
         match self.members.stage {
             Some(Stage::Store(version)) if base.journal.is_durable(version) => {
-                if self.members.begins() && !is_external {
-                    self.now_in_force(base);
-                } else {
+                if self.stores_first(base) {
                     self.spread(base);
+                } else {
+                    self.now_in_force(base);
                 }
                 true
             }
             Some(Stage::Spread) if self.is_spread(base) => {
-                if self.members.begins() && !is_external {
+                if !self.stores_first(base) {
                     self.store(base);
                 } else if base.journal.superblock().in_force {
                     self.now_in_force(base);
@@ -169,6 +176,16 @@ impl Primary {
         }
         let mut leader = latest.leader;
         let mut in_sync = latest.in_sync.minus(lost);
+        let others = base.config.names.len() - in_sync.count();
+        if latest.leader.is_none()
+            && !lost.is_empty()
+            && one_may_go_on(base)
+            && base.config.is_majority(others)
+        {
+            // Those that are lost may have made one of them the leader: nobody led any more.
+            self.end = Some(End::Follow);
+            return;
+        }
         if self.members.is_settled() {
             in_sync = in_sync.union(self.settled());
             match self.members.last {

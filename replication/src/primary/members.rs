@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a term begins, static:    Spread (all who consented adopt it) ─▶ Store (own superblock) ─▶ in force
-//! a term begins, external:  (the coordinator has decided)  Store ─▶ Spread ─▶ in force
+//! a term begins, external:  (the coordinator has decided)  Store ─▶ Spread ─▶ in force     (also one of another's)
 //! a change:                 [Propose ─▶] Store ─▶ Spread (all members of it; suspend: and a majority) ─▶ in force
 //! ```
 //! Own superblock first, so that a leader that crashes knows of every epoch it may have counted on; but at a term's

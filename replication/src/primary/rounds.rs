@@ -2,7 +2,8 @@
 //!
 //! A round covers every write that was started before it: at a peer because its link keeps order, here because the
 //! local flush waits for those writes.
-//! Its one rule: a round is done when every replica that must hold writes has confirmed it (rule 2).
+//! Its one rule: a round is done when every replica that must hold writes has confirmed it (rule 2); a client's begins
+//! only when they hold the same.
 
 use super::peer::Phase;
 use super::{Primary, Source};
@@ -135,7 +136,9 @@ impl Primary {
     pub(super) fn advance_rounds(&mut self, base: &mut Base) {
         let settles = self.peers.iter().flatten().any(|peer| peer.phase == Phase::Settling(None));
         let mends = self.mending && self.is_mended(base) && base.now >= self.rounds.not_before;
-        let is_wanted = !self.rounds.next.is_empty() || self.rounds.wanted || settles || mends;
+        // While members may differ, one of them may have lost what a client wants durable on all.
+        let serves = !self.mending || mends;
+        let is_wanted = serves && !self.rounds.next.is_empty() || self.rounds.wanted || settles || mends;
         // The last record of a term comes after its last round; who asks then asks the next leader.
         let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
         if !may_begin || self.rounds.round.is_some() || !is_wanted {
@@ -160,7 +163,7 @@ impl Primary {
         }
         let mut round = Round {
             id,
-            sources: std::mem::take(&mut self.rounds.next),
+            sources: if serves { std::mem::take(&mut self.rounds.next) } else { Vec::new() },
             before: Some(self.rounds.writing),
             sent,
             confirmed: ReplicaSet::EMPTY,

@@ -3,7 +3,8 @@
 //! ```text
 //! demoted:      no new work ─▶ all writes done ─▶ flush ─▶ record (nobody leads, same members) ─▶ in force
 //! hands over:   the same, but the record names another member
-//! disk failed:  no new work ─▶ all writes on all others ─▶ record (another leads, without us) ─▶ in force ─▶ answers
+//! disk failed:  no new work ─▶ all writes on all others, and all that they lack ─▶ record (another leads, without us)
+//!               ─▶ in force ─▶ answers
 //! ```
 //! Its one rule: once another has been named, we never lead again before it has.
 
@@ -154,6 +155,10 @@ impl Primary {
             return;
         }
         if step_down.drops_own {
+            // What a member has lost with its power may be nowhere but here.
+            if !self.is_mended(base) {
+                return;
+            }
             self.members.last = Some(Last::WithoutUs);
             self.retry = true;
         } else if !step_down.flushed {

@@ -210,7 +210,9 @@ impl Replica {
                 }
                 if let Some(candidate) = &mut self.candidate {
                     candidate.greeted();
-                } else if self.base.record().is_some_and(|record| self.base.knows_nothing_of(&record)) {
+                } else if self.base.named_by().is_some()
+                    || self.base.record().is_some_and(|record| self.base.knows_nothing_of(&record))
+                {
                     self.resume_at = Some(self.base.now);
                 }
             }

@@ -224,3 +224,101 @@ fn more_requests_than_the_limit_are_refused_and_forwarded_ones_wait() {
     cluster.advance(1000);
     assert!(others.iter().all(|&request| cluster.result(1, request) == Some(Ok(vec![]))));
 }
+
+/// The second of two has lost with its power what the first, which leads again, still has: in one region of many.
+fn one_has_lost_its_power() -> Cluster {
+    let mut cluster = Cluster::in_sync(2, 1024, plain);
+    cluster.write(0, 250, &[1]);
+    cluster.quiesce();
+    cluster.kill(0, || true);
+    cluster.power_off(1, || false);
+    assert_eq!((cluster.nodes[0].disk.cache[250], cluster.nodes[1].disk.cache[250]), (1, 0));
+    cluster.start(0);
+    cluster.start(1);
+    while !cluster.nodes[0].replica.as_ref().is_some_and(Replica::leads) {
+        assert!(cluster.happen(None));
+    }
+    assert_eq!(cluster.nodes[1].disk.cache[250], 0, "it is not mended yet");
+    cluster
+}
+
+/// It was answered while a member still lacked what it had lost with its power.
+#[test]
+fn a_flush_waits_until_members_hold_the_same() {
+    let mut cluster = one_has_lost_its_power();
+    let request = cluster.submit(0, Operation::Flush, None);
+    while cluster.result(0, request).is_none() {
+        assert!(cluster.happen(None));
+    }
+    assert_eq!(cluster.nodes[1].disk.durable[250], 1);
+}
+
+/// The lead went to a member that still lacked what it had lost with its power.
+#[test]
+fn a_leader_whose_disk_fails_first_sends_what_its_successor_lacks() {
+    let mut cluster = one_has_lost_its_power();
+    cluster.nodes[0].disk.fault = Some(DiskFault::NoSpace);
+    let write = cluster.write(0, 1000, &[2]);
+    while cluster.result(0, write).is_none() {
+        assert!(cluster.happen(None));
+    }
+    cluster.nodes[0].disk.fault = None;
+    cluster.advance(1000);
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    let read = cluster.read(1, 250, 1);
+    cluster.quiesce();
+    assert_eq!(cluster.result(1, read), Some(Ok(vec![1])));
+}
+
+/// It went on alone by a record that nobody leads, from which it could be promoted beside the others' new leader.
+#[test]
+fn a_leader_that_loses_the_others_while_it_is_demoted_cannot_lead_beside_them() {
+    let mut cluster = Cluster::in_sync(3, 64, plain);
+    cluster.command(0, Command::Demote);
+    let record = |cluster: &Cluster, node: usize| {
+        cluster.nodes[node].disk.stored.superblock.as_ref().and_then(|superblock| superblock.record)
+    };
+    while record(&cluster, 0).is_none_or(|record| record.leader.is_some()) {
+        if !cluster.happen(None) {
+            cluster.now = cluster.next_wake().expect("a leader pings");
+            cluster.ticks();
+        }
+    }
+    cluster.set_cut(0, 1, true);
+    while record(&cluster, 2).is_none_or(|record| record.leader.is_some()) {
+        assert!(cluster.happen(None));
+    }
+    cluster.set_cut(0, 2, true);
+    cluster.advance(1000);
+    cluster.command(1, Command::Promote { force: false });
+    cluster.advance(1000);
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    let command = cluster.command(0, Command::Promote { force: false });
+    cluster.advance(1000);
+    assert!(cluster.nodes[0].answers[&command].is_err());
+    cluster.set_cut(0, 1, false);
+    cluster.set_cut(0, 2, false);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(1).in_sync, ReplicaSet::first(3));
+}
+
+/// A record that the coordinator took, and nobody heard of, was counted as a term: split brain with the next leader.
+#[test]
+fn a_record_that_nobody_adopted_is_in_nobodys_history() {
+    let mut cluster = Cluster::in_sync(3, 64, |config| {
+        config.coordination = Coordination::External;
+        config.cache_kept = false;
+    });
+    cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    cluster.kill(1, || true);
+    cluster.kill(0, || false);
+    let record = cluster.record.expect("there is a leader");
+    let adopted = cluster.nodes[0].disk.stored.superblock.as_ref().and_then(|superblock| superblock.record);
+    assert!(adopted.is_some_and(|adopted| adopted.epoch < record.epoch));
+    cluster.start(0);
+    cluster.start(1);
+    cluster.advance(10_000);
+    assert_eq!(cluster.status(2).role, RoleState::Leads);
+    assert_eq!(cluster.status(2).in_sync, ReplicaSet::first(3));
+}
