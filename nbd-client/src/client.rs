@@ -17,6 +17,7 @@ mod pool;
 mod range;
 mod replies;
 mod request;
+mod survey;
 mod table;
 mod tls;
 mod violation;
@@ -55,6 +56,9 @@ pub struct ConnectOptions {
     pub extended_headers: bool,
     /// Ask for replies in chunks.
     pub structured_replies: bool,
+    /// Another client of this program has connected to the same URI already: its servers are not compared again, and
+    /// nothing is logged that the other one's log says.
+    pub is_further: bool,
 }
 
 impl Default for ConnectOptions {
@@ -67,6 +71,7 @@ impl Default for ConnectOptions {
             reconnect_for: Duration::from_secs(30),
             extended_headers: true,
             structured_replies: true,
+            is_further: false,
         }
     }
 }
@@ -140,11 +145,15 @@ impl Drop for Handle {
 impl Client {
     /// Connects to the first server that answers, and negotiates everything that it offers.
     ///
+    /// Of several servers all are asked before; one that serves another export is an error ([`Kind::Changed`]), and
+    /// one that does not answer soon is passed over.
+    ///
     /// Further connections (`ConnectOptions::connections`) are made in the background, to the other servers in
     /// turn, if the export allows for more than one.
     pub async fn connect(uri: &Uri, options: &ConnectOptions) -> Result<Client, Error> {
         let mut first_error = None;
-        for (index, endpoint) in uri.endpoints().iter().enumerate() {
+        for index in survey::order(uri, options).await? {
+            let endpoint = &uri.endpoints()[index];
             match dial::dial(endpoint, options).await {
                 Ok(dialled) => return Ok(Client::start(uri, options, (index, dialled))),
                 Err(error) => drop(first_error.get_or_insert((error, endpoint))),
@@ -165,7 +174,7 @@ impl Client {
         if connections < options.connections {
             tracing::warn!("{uri} allows for one connection only");
         }
-        if uri.endpoints().len() > 1 && export.uuid.is_none() {
+        if uri.endpoints().len() > 1 && export.uuid.is_none() && !options.is_further {
             tracing::warn!(
                 "{uri}: the server does not tell the volume's identity, so only size and name are compared"
             );
@@ -364,7 +373,7 @@ async fn with_exports(error: Error, endpoint: &Endpoint, options: &ConnectOption
             let names = exports.iter().take(NAMES_MAX).map(|export| format!("{:?}", export.name));
             let names = names.collect::<Vec<_>>().join(", ");
             let more = if exports.len() > NAMES_MAX { ", …" } else { "" };
-            error.remedy(format!("there are {names}{more}"))
+            error.remedy(format!("name one of: {names}{more}"))
         }
         Err(_) => error.remedy("it does not list those that it has"),
     }

@@ -73,7 +73,7 @@ fn mistakes_are_told_with_their_remedy() {
         ("http://a/b", "\"http\" is none of NBD's", "write nbd://"),
         ("nbd:///x", "a host is missing", "write nbd://"),
         ("nbd://a,,b/x", "a host is missing", "write nbd://"),
-        ("nbd://a,b,a/x", "host 3 is there twice", "name each server once"),
+        ("nbd://a,b,a/x", "host a:10809 is there twice", "name each server once"),
         ("nbd://h:0/x", "no port between 1 and 65535", "HOST:PORT"),
         ("nbd://h:65536/x", "no port between", "HOST:PORT"),
         ("nbd://h:+1/x", "no port between", "HOST:PORT"),

@@ -124,6 +124,43 @@ fn a_file_in_use_is_not_detached() -> Result<()> {
 }
 
 #[test]
+fn a_dead_server_cannot_keep_a_file_from_being_detached() -> Result<()> {
+    if unable() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let target = volume(&scratch).start()?;
+    let mut shown = Shown::attach(&scratch, &target.uri("disk"), &[])?;
+    let mut file = OpenOptions::new().write(true).open(&shown.path)?;
+    file.write_all(&random(5, 1 << 20))?;
+    drop(file);
+    target.kill()?;
+    refused(8, "detach --force", &shown.tool(&["detach"]).arg(&shown.folder))?;
+    shown.tool(&["detach", "--force"]).arg(&shown.folder).ok()?;
+    ensure!(!shown.end()?.success(), "what was not flushed is lost, and it ended well");
+    ensure!(fs::read_dir(&shown.folder)?.next().is_none(), "the file is still there");
+    ensure!(shown.tool(&["status"]).ok()? == "nothing is attached\n", "status still knows it");
+    Ok(())
+}
+
+#[test]
+fn a_killed_attach_leaves_a_folder_that_can_be_detached() -> Result<()> {
+    if unable() {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let target = volume(&scratch).start()?;
+    let mut shown = Shown::attach(&scratch, &target.uri("disk"), &[])?;
+    shown.child.kill()?;
+    shown.end()?;
+    shown.tool(&["detach"]).arg(&shown.path).ok()?;
+    ensure!(fs::read_dir(&shown.folder)?.next().is_none(), "the dead file is still there");
+    ensure!(shown.tool(&["status"]).ok()? == "nothing is attached\n", "status still knows it");
+    target.stop()?;
+    Ok(())
+}
+
+#[test]
 fn an_unmount_by_others_is_a_clean_end() -> Result<()> {
     if unable() {
         return Ok(());
@@ -173,7 +210,9 @@ fn what_cannot_be_shown_is_one_line_and_leaves_nothing() -> Result<()> {
     fs::create_dir(&empty)?;
     refused(8, "shows an export already", &fuse(&target.uri("disk"), &shown.folder))?;
     refused(1, "no file can be shown", &fuse(&target.uri("disk"), &scratch.join("missing")))?;
-    refused(4, "there are \"disk\"", &fuse(&target.uri("other"), &empty))?;
+    fs::write(scratch.join("file"), "")?;
+    refused(1, "name an empty folder", &fuse(&target.uri("disk"), &scratch.join("file")))?;
+    refused(4, "name one of: \"disk\"", &fuse(&target.uri("other"), &empty))?;
     refused(3, "cannot be reached", &fuse("nbd://127.0.0.1:1/disk", &empty))?;
     refused(1, "shows no export", &shown.tool(&["detach"]).arg(&empty))?;
     ensure!(fs::read_dir(&empty)?.next().is_none(), "something is shown");

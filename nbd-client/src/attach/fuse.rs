@@ -3,22 +3,23 @@
 //!
 //! ```text
 //! kernel ─▶ fuser's thread (filesystem.rs) ─▶ channel ─▶ a task a request (perform.rs) ─▶ Client
+//! another process (detach.rs): unmounts, and waits for this one
 //! ```
 //! Its one rule: the client lives on one thread, and what the kernel wants comes to it through the channel.
 
+mod detach;
 mod filesystem;
 mod perform;
+
+pub use detach::detach_fuse;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use fuser::{Config, MountOption, Session};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::news::End;
@@ -29,6 +30,7 @@ use crate::error::{Error, Kind};
 use crate::runtime::{self, mpsc};
 use crate::uri::Uri;
 
+use detach::unmount;
 use filesystem::{OneFile, Wanted};
 use perform::perform;
 
@@ -55,6 +57,9 @@ pub fn serve(
     ready: &mut dyn FnMut(&Path),
 ) -> Result<End, Error> {
     let point = wish.folder.canonicalize().map_err(|error| cannot_mount(&wish.folder, error))?;
+    if !point.is_dir() {
+        return Err(cannot_mount(&point, io::ErrorKind::NotADirectory.into()));
+    }
     let name = fuse_name(&point);
     let Some(_lock) = folder.watch(&name)? else {
         return Err(Error::new(Kind::Busy, format!("{} shows an export already", point.display()))
@@ -138,13 +143,16 @@ fn await_stop(stop: &impl AsFd, over: io::PipeReader, wants: &mpsc::UnboundedSen
     }
 }
 
+/// What the kernel names as the mount's source.
+const SOURCE: &str = "ringsan-nbd";
+
 /// More than signalfd tells of one signal.
 const SIGNAL_BYTES: usize = 128;
 
 fn mount(file: OneFile, point: &Path) -> io::Result<fuser::BackgroundSession> {
     let mut config = Config::default();
     config.mount_options = vec![
-        MountOption::FSName("ringsan-nbd".to_owned()),
+        MountOption::FSName(SOURCE.to_owned()),
         MountOption::Subtype("ringsan-nbd".to_owned()),
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
@@ -164,57 +172,3 @@ fn cannot_mount(point: &Path, error: io::Error) -> Error {
     Error::caused(Kind::Local, format!("{}: no file can be shown there", point.display()), error)
         .remedy(remedy)
 }
-
-/// Takes the file away, if nobody uses it.
-fn unmount(point: &Path) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        let text = format!("{} cannot be unmounted", point.display());
-        match error.raw_os_error() {
-            Some(nix::libc::EBUSY) => Error::new(Kind::Busy, format!("{text}: it is in use"))
-                .remedy("end what uses it (`losetup --list` tells of loop devices)"),
-            _ => Error::caused(Kind::Local, text, error),
-        }
-    };
-    match umount2(point, MntFlags::empty()) {
-        Ok(()) => Ok(()),
-        Err(Errno::EPERM) => unmount_as_user(point).map_err(failed),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-fn unmount_as_user(point: &Path) -> io::Result<()> {
-    let output = Command::new("fusermount3").arg("-u").arg("--").arg(point).output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-    }
-}
-
-/// Takes the file away that is shown in (or as) `path`, and waits until all is written.
-pub fn detach_fuse(path: &Path, folder: &StateFolder) -> Result<(), Error> {
-    let path = path.canonicalize().map_err(|error| {
-        let error = Error::caused(Kind::Local, format!("{} cannot be detached", path.display()), error);
-        error.remedy("`ringsan-nbd status` tells what is attached")
-    })?;
-    let point = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
-    let name = fuse_name(point);
-    if folder.load(&name).is_none() {
-        let text = format!("{} shows no export", point.display());
-        return Err(Error::new(Kind::Local, text).remedy("`ringsan-nbd status` tells what is attached"));
-    }
-    if folder.is_watched(&name) {
-        unmount(point)?;
-    }
-    for _ in 0..FLUSH_LOOKS {
-        if !folder.is_watched(&name) {
-            folder.forget(&name);
-            return Ok(());
-        }
-        thread::sleep(FLUSH_LOOK);
-    }
-    let text = format!("{} is gone, but its process still writes to the server", point.display());
-    Err(Error::new(Kind::Busy, text).remedy("wait for it, or see in its log why the server does not answer"))
-}
-
-const FLUSH_LOOK: Duration = Duration::from_millis(20);
-const FLUSH_LOOKS: u32 = 1500;

@@ -14,7 +14,7 @@ mod fuse;
 mod kernel;
 mod netlink;
 mod news;
-mod nodes;
+pub(crate) mod nodes;
 mod plan;
 mod redial;
 mod slots;

@@ -48,7 +48,7 @@ pub struct Common {
 
 impl Common {
     /// As one server describes it.
-    pub(super) fn of(export: &Export) -> Common {
+    pub(crate) fn of(export: &Export) -> Common {
         Common {
             size_bytes: export.size_bytes,
             uuid: export.uuid,
@@ -59,8 +59,8 @@ impl Common {
     }
 
     /// What holds for `other` too; an error if it is another export.
-    fn joined(&self, other: &Common, host: &Endpoint) -> Result<Common, Error> {
-        self.same_export(other, host)?;
+    pub(crate) fn joined(&self, other: &Common, host: &Endpoint) -> Result<Common, Error> {
+        self.difference(other).map_or(Ok(()), |how| Err(differs(host, how)))?;
         Ok(Common {
             flags: TransmissionFlags::from_bits(self.flags.bits() & other.flags.bits()),
             block_min: self.block_min.max(other.block_min),
@@ -72,7 +72,7 @@ impl Common {
     /// Whether `export` may stand for this one in a device that is in use.
     pub(super) fn admits(&self, export: &Export, host: &Endpoint) -> Result<(), Error> {
         let other = Common::of(export);
-        self.same_export(&other, host)?;
+        self.difference(&other).map_or(Ok(()), |how| Err(changed(host, how)))?;
         if !other.flags.contains(self.flags.without(TransmissionFlags::ROTATIONAL)) {
             return Err(changed(host, "offers less than when it was attached".to_owned()));
         }
@@ -82,23 +82,27 @@ impl Common {
         Ok(())
     }
 
-    fn same_export(&self, other: &Common, host: &Endpoint) -> Result<(), Error> {
+    /// What makes `other` another export.
+    fn difference(&self, other: &Common) -> Option<String> {
         if self.size_bytes != other.size_bytes {
-            let sizes = format!("has {} bytes, and {} were expected", other.size_bytes, self.size_bytes);
-            return Err(changed(host, sizes));
+            return Some(format!("has {} bytes, and {} were expected", other.size_bytes, self.size_bytes));
         }
         if self.uuid != other.uuid {
             let name = |uuid: Option<Uuid>| uuid.map_or("unnamed".to_owned(), |uuid| uuid.to_string());
-            let volumes = format!("is volume {}, and {} was expected", name(other.uuid), name(self.uuid));
-            return Err(changed(host, volumes));
+            return Some(format!("is volume {}, and {} was expected", name(other.uuid), name(self.uuid)));
         }
         let read_only = |flags: TransmissionFlags| flags.contains(TransmissionFlags::READ_ONLY);
-        if read_only(self.flags) != read_only(other.flags) {
+        (read_only(self.flags) != read_only(other.flags)).then(|| {
             let mode = if read_only(other.flags) { "read-only" } else { "writable" };
-            return Err(changed(host, format!("is {mode}, unlike the others")));
-        }
-        Ok(())
+            format!("is {mode}, unlike the others")
+        })
     }
+}
+
+/// Of several hosts one is not like the first.
+pub(crate) fn differs(host: &Endpoint, how: String) -> Error {
+    Error::new(Kind::Changed, format!("{host}: export {:?} {how}", host.export))
+        .remedy("see that all hosts serve the same volume, or name only those that do")
 }
 
 fn changed(host: &Endpoint, how: String) -> Error {

@@ -36,7 +36,7 @@ pub(super) struct AttachArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5")]
     connect_timeout: Duration,
     /// The device's block size: 512, 1024, 2048 or 4096
-    #[arg(long, value_name = "BYTES", conflicts_with = "fuse")]
+    #[arg(long, value_name = "BYTES", value_parser = block_size, conflicts_with = "fuse")]
     block_size: Option<u32>,
     /// Write nothing
     #[arg(long)]
@@ -135,6 +135,13 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("systemd was not told: {error}");
     }
+}
+
+/// What the driver can have.
+fn block_size(text: &str) -> Result<u32, String> {
+    let sizes = [512, 1024, 2048, 4096];
+    let size = text.parse().ok().filter(|size| sizes.contains(size));
+    size.ok_or_else(|| "write 512, 1024, 2048 or 4096".to_owned())
 }
 
 /// `30`, `0.9`, `500ms`, `2m`.

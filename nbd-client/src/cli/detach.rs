@@ -14,7 +14,7 @@ use super::Failure;
 pub(super) struct DetachArgs {
     /// The device, as /dev/nbd0; or the folder given to attach --fuse
     device: PathBuf,
-    /// Detach without a flush, even if it is in use: its users then get I/O errors
+    /// Detach without a flush, even if it is in use or the server does not answer: its users then get I/O errors
     #[arg(long)]
     force: bool,
 }
@@ -25,5 +25,5 @@ pub(super) fn run(args: DetachArgs) -> Result<(), Failure> {
     if !args.device.is_dir() && (text.starts_with("/dev/nbd") || text.starts_with("nbd")) {
         return Ok(detach(text.parse::<Device>()?, &folder, args.force)?);
     }
-    Ok(detach_fuse(&args.device, &folder)?)
+    Ok(detach_fuse(&args.device, &folder, args.force)?)
 }

@@ -141,7 +141,8 @@ fn map_lines(map: &[Extent]) -> String {
         let _ = writeln!(text, "  {:>16} {:>16}  {kind}", extent.offset, extent.length);
     }
     let data: u64 = map.iter().filter(|extent| !extent.zero).map(|extent| extent.length).sum();
-    let _ = writeln!(text, "  {} to be read, in {} extents", size_words(data), map.len());
+    let extents = if map.len() == 1 { "extent" } else { "extents" };
+    let _ = writeln!(text, "  {} to be read, in {} {extents}", size_words(data), map.len());
     text
 }
 

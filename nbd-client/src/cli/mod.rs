@@ -53,7 +53,6 @@ enum Command {
     Copy(Box<copy::CopyArgs>),
     Bench(Box<bench::BenchArgs>),
     Completions(completions::CompletionsArgs),
-    #[command(hide = true)]
     Man(man::ManArgs),
 }
 

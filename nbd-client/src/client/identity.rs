@@ -1,5 +1,6 @@
 //! Whether what we connected to again is still the same export, and can still do what it could.
 
+use crate::attach::nodes::{Common, differs};
 use crate::error::{Error, Kind};
 use crate::export::Export;
 use crate::uri::Endpoint;
@@ -28,4 +29,19 @@ pub(super) fn same(known: &Export, now: &Export, endpoint: &Endpoint) -> Result<
     };
     let what = format!("the export {:?} on {endpoint} {change}", known.name);
     Err(Error::new(Kind::Changed, what).remedy("check what the server serves, and connect anew"))
+}
+
+/// Refuses a server of several whose export could not stand for that of the first one.
+pub(super) fn stands_for(first: &Export, other: &Export, endpoint: &Endpoint) -> Result<(), Error> {
+    let (ours, theirs) = (Common::of(first), Common::of(other));
+    ours.joined(&theirs, endpoint)?;
+    if !other.flags.contains(first.flags) {
+        let how =
+            format!("offers less than the others: {:#x} of {:#x}", other.flags.bits(), first.flags.bits());
+        return Err(differs(endpoint, how));
+    }
+    if theirs.block_min > ours.block_min || theirs.payload_max < ours.payload_max {
+        return Err(differs(endpoint, "wants other block sizes than the others".to_owned()));
+    }
+    Ok(())
 }

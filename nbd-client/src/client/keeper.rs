@@ -61,7 +61,7 @@ fn note_end(pool: &Pool, end: End) {
     match end {
         End::Parted => {}
         End::Lost(error) => {
-            tracing::debug!("a connection to {} was lost: {error}", pool.uri);
+            pool.note_lost(&error);
             let error = Error::caused(Kind::Lost, "the connection broke", error);
             *pool.trouble.borrow_mut() = Some(error.remedy("is the server running, and the network up?"));
         }
@@ -84,8 +84,14 @@ async fn redial(pool: &Pool, next: &mut usize) -> Option<Dialled> {
         for _ in pool.uri.endpoints() {
             let endpoint = *next;
             match attempt(pool, endpoint, pause).await {
-                Ok(dialled) => return Some(dialled),
-                Err(error) if error.kind() == Kind::Changed => changes.push(error),
+                Ok(dialled) => {
+                    pool.note_back(endpoint);
+                    return Some(dialled);
+                }
+                Err(error) if error.kind() == Kind::Changed => {
+                    pool.note_changed(endpoint, &error);
+                    changes.push(error);
+                }
                 Err(error) => {
                     tracing::debug!("{error}");
                     *pool.trouble.borrow_mut() = Some(error);
@@ -93,7 +99,6 @@ async fn redial(pool: &Pool, next: &mut usize) -> Option<Dialled> {
             }
             *next = (endpoint + 1) % pool.uri.endpoints().len();
         }
-        changes.iter().for_each(|error| tracing::warn!("{error}"));
         if changes.len() == pool.uri.endpoints().len() {
             pool.fail(&changes[0]);
         }

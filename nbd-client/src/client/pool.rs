@@ -42,6 +42,10 @@ pub(super) struct Pool {
     pub(super) quiet: Notify,
     /// What each server's incarnation was when last met.
     incarnations: RefCell<BTreeMap<usize, Option<Uuid>>>,
+    /// What the log says of servers that serve something else by now.
+    changes: RefCell<BTreeMap<usize, String>>,
+    /// The log says that no connection is left.
+    is_cut_off: Cell<bool>,
 }
 
 impl Pool {
@@ -65,6 +69,8 @@ impl Pool {
             parting: Cell::new(false),
             quiet: Notify::new(),
             incarnations: RefCell::new(incarnations),
+            changes: RefCell::default(),
+            is_cut_off: Cell::new(false),
         });
         let mut opened = Some(link::open(&pool, 0, dialled));
         for index in 0..links {
@@ -171,6 +177,33 @@ impl Pool {
         };
         let _ = runtime::timeout(PART_PATIENCE, gone).await;
         self.close();
+    }
+
+    /// A connection was lost. The log says so once, when it was the last one and will be made again.
+    pub(super) fn note_lost(&self, error: &std::io::Error) {
+        tracing::debug!("a connection to {} was lost: {error}", self.uri);
+        let is_last = self.links.iter().all(|link| link.live.borrow().is_none());
+        let is_news = is_last && !self.is_parting() && !self.options.reconnect_for.is_zero();
+        if is_news && !self.options.is_further && !self.is_cut_off.replace(true) {
+            tracing::warn!("the connection to {} was lost: {error}; it is dialed again", self.uri);
+        }
+    }
+
+    /// The server at `endpoint` serves the export again.
+    pub(super) fn note_back(&self, endpoint: usize) {
+        self.changes.borrow_mut().remove(&endpoint);
+        if self.is_cut_off.replace(false) {
+            tracing::warn!("the connection to {} is back, with {}", self.uri, self.uri.endpoints()[endpoint]);
+        }
+    }
+
+    /// The server at `endpoint` serves something else: told once for each change.
+    pub(super) fn note_changed(&self, endpoint: usize, error: &Error) {
+        let text = error.to_string();
+        let told = self.changes.borrow_mut().insert(endpoint, text.clone());
+        if told.as_ref() != Some(&text) && !self.options.is_further {
+            tracing::warn!("{text}");
+        }
     }
 
     /// Whether the server at `endpoint` is the one that we knew, as far as it tells.

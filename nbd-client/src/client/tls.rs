@@ -116,7 +116,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 fn unreadable(path: &Path, error: rustls::pki_types::pem::Error) -> Error {
     let what = format!("{} cannot be read as PEM", path.display());
-    Error::caused(Kind::Tls, what, error)
+    Error::caused(Kind::Tls, what, error).remedy(
+        "see that tls-certificates names the folder of the PEM files, and that this user may read them",
+    )
 }
 
 /// tls-verify-peer=0: encrypted, with whoever answers.

@@ -25,7 +25,7 @@ mod resume;
 mod side;
 mod zeroes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Job {
         progress.begin(source.identity.size_bytes, resumed_bytes, false);
         let lengths = (self.piece_bytes(&source, &destination), self.depth.max(1));
         let mut crew = Arc::new(Crew::new((source, destination), lengths, ledger, Arc::clone(progress)));
-        let comparison = self.carry_out(&mut crew, threads)?;
+        let comparison = self.carry_out(&mut crew, threads).map_err(|error| self.stopped(error, &path))?;
         let size_bytes = crew.source.identity.size_bytes;
         Ok(Report {
             size_bytes,
@@ -175,6 +175,15 @@ impl Job {
             resume::forget(path);
         }
         Ok(comparison)
+    }
+
+    /// A copy that a lost connection ended can go on.
+    fn stopped(&self, error: Error, state: &Path) -> Error {
+        if !matches!(error.kind(), Kind::Lost | Kind::Unreachable) || !state.exists() {
+            return error;
+        }
+        let what = format!("the copy of {} to {} stopped", self.source, self.destination);
+        Error::caused(error.kind(), what, error).remedy("start it again: it goes on where it stopped")
     }
 
     /// How many threads both sides allow.

@@ -74,7 +74,10 @@ impl Opened {
                 let file = file.map_err(|error| cannot_open(path, error))?;
                 Ok(Side::File(Local::new(file, path.display().to_string())))
             }
-            Thing::Export(uri, options) => Ok(Side::Export(Client::connect(uri, options).await?)),
+            Thing::Export(uri, options) => {
+                let options = ConnectOptions { is_further: true, ..options.clone() };
+                Ok(Side::Export(Client::connect(uri, &options).await?))
+            }
         }
     }
 

@@ -23,6 +23,11 @@ impl FromStr for Place {
         let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
             return match text {
                 "" => Err(Error::new(Kind::Uri, "an empty name; write a path or an NBD URI")),
+                "-" => {
+                    let what = "standard input and output are not taken: a copy goes on where it stopped";
+                    Err(Error::new(Kind::Uri, what)
+                        .remedy("name a file or an NBD URI; ./- for a file called -"))
+                }
                 _ => Ok(Place::File(text.into())),
             };
         };
@@ -61,7 +66,7 @@ mod tests {
 
     #[test]
     fn other_schemes_and_nothing_are_refused() {
-        for text in ["http://host/disk.img", "ndb://host/x", ""] {
+        for text in ["http://host/disk.img", "ndb://host/x", "", "-"] {
             assert_eq!(text.parse::<Place>().expect_err(text).kind(), Kind::Uri);
         }
     }

@@ -86,7 +86,10 @@ pub(super) fn decide(
     let fresh = ledger.clone();
     let Some(reason) = obstacle(ledger, sides)? else {
         let (done, all) = (ledger.copied_bytes(), sides.0.identity.size_bytes);
-        remark(&format!("an earlier copy was interrupted: goes on with {done} of {all} bytes copied"));
+        remark(&match done {
+            0 => "an earlier copy was interrupted before anything was done: it begins anew".to_owned(),
+            _ => format!("an earlier copy was interrupted: goes on with {done} of {all} bytes copied"),
+        });
         return Ok(());
     };
     *ledger = fresh;

@@ -25,6 +25,9 @@ pub(super) fn uri(text: &str) -> Result<Vec<Endpoint>, Error> {
         "nbds" => (true, false),
         "nbd+unix" => (false, true),
         "nbds+unix" => (true, true),
+        known if known.starts_with("nbd+") || known.starts_with("nbds+") => {
+            return Err(wrong(format!("the scheme {scheme:?} is not supported here")).remedy(FORM));
+        }
         _ => return Err(wrong(format!("the scheme {scheme:?} is none of NBD's")).remedy(FORM)),
     };
     if rest.contains('#') {
@@ -128,7 +131,10 @@ impl Query {
         let addresses = hosts.split(',').map(host).collect::<Result<Vec<Address>, Wrong>>()?;
         let named_twice = (1..addresses.len()).find(|&at| addresses[..at].contains(&addresses[at]));
         match named_twice {
-            Some(at) => Err((format!("host {} is there twice", at + 1), "name each server once")),
+            Some(at) => {
+                let endpoint = Endpoint { address: addresses[at].clone(), export: String::new(), tls: None };
+                Err((format!("host {endpoint} is there twice"), "name each server once"))
+            }
             None => Ok(addresses),
         }
     }

@@ -54,7 +54,7 @@ pub fn refusals(server: &Server) -> Result<()> {
         let error =
             Client::connect(&Uri::from(unknown), &options).await.err().expect("there is no such export");
         assert_eq!(error.kind(), Kind::NoExport, "{}: {error}", server.name);
-        ensure!(error.to_string().contains("there are \"disk\""), "{}: {error}", server.name);
+        ensure!(error.to_string().contains("name one of: \"disk\""), "{}: {error}", server.name);
         Ok(())
     })
 }
