@@ -87,17 +87,58 @@ fn a_signal_ends_it_and_the_figures_are_still_told() -> Result<()> {
 }
 
 #[test]
+fn a_signal_ends_it_although_the_server_hangs() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let target = Launch::new(&scratch).volume("disk=memory,size=16M").start()?;
+    let mut command = Command::new(client_binary()?);
+    command.args(["bench", &target.uri("disk"), "--time", "1h", "--warm-up", "0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    target.await_status("requests", |status| {
+        status["volumes"][0]["operations"]["read"]["requests"].as_u64() > Some(100)
+    })?;
+    target.signal(Signal::SIGSTOP)?;
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
+    let output = child.wait_with_output()?;
+    target.signal(Signal::SIGCONT)?;
+    let text = said(&output);
+    ensure!(output.status.code() == Some(143), "{}\n{text}", output.status);
+    ensure!(text.contains("99.99 %") && text.contains("32 requests got no reply"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_hangs_is_not_waited_for_after_the_time() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let target = Launch::new(&scratch).volume("disk=memory,size=16M").start()?;
+    let mut command = Command::new(client_binary()?);
+    command.args(["bench", &target.uri("disk"), "--time", "2s", "--warm-up", "0", "--depth", "4"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    target.await_status("requests", |status| {
+        status["volumes"][0]["operations"]["read"]["requests"].as_u64() > Some(100)
+    })?;
+    target.signal(Signal::SIGSTOP)?;
+    let output = child.wait_with_output()?;
+    target.signal(Signal::SIGCONT)?;
+    let text = said(&output);
+    ensure!(output.status.code() == Some(3), "{}\n{text}", output.status);
+    ensure!(text.contains("99.99 %") && text.contains("4 requests got no reply"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn each_mistake_is_one_line_and_has_its_exit_status() -> Result<()> {
     let scratch = Scratch::new()?;
     let launch = Launch::new(&scratch).volume("disk=memory,size=16M");
     let target = launch.volume("fixed=memory,size=8M,readonly").start()?;
     let (disk, fixed, none) = (target.uri("disk"), target.uri("fixed"), target.uri("nothing"));
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&[&fixed, "--rw", "randwrite"], 1, "read-only"),
         (&[&disk, "--bs", "32M"], 1, "16777216 bytes only"),
         (&[&disk, "--bs", "33M"], 2, "more than 32M"),
         (&[&disk, "--rw", "sideways"], 2, "sideways"),
         (&[&disk, "--depth", "0"], 2, "0"),
+        (&[&disk, "--warm-up", "0", "--write-percent", "20"], 2, "--rw randrw"),
+        (&[&disk, "--seed", "x"], 2, "x"),
         (&[&none], 4, "nothing"),
         (&["nbd://127.0.0.1:1/x"], 3, "127.0.0.1:1"),
         (&["disk.img"], 2, "disk.img"),

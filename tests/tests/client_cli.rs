@@ -81,6 +81,25 @@ fn of_several_hosts_those_that_answer_are_told() -> Result<()> {
 }
 
 #[test]
+fn hosts_that_serve_different_volumes_are_refused_together() -> Result<()> {
+    let (first, second) = (Scratch::new()?, Scratch::new()?);
+    let one = Launch::new(&first).volume("db=memory,size=8M").volume("log=memory,size=8M").start()?;
+    let other = Launch::new(&second).volume("db=memory,size=8M").volume("log=memory,size=4M").start()?;
+    let uri = |hosts: &str, export: &str| format!("nbd://{hosts}/{export}");
+    let both = format!("{},{}", one.address(), other.address());
+    let name = other.address().to_string();
+    let copied = first.join("copied").display().to_string();
+    for (export, how) in [("db", "is volume"), ("log", "has 4194304 bytes, and 8388608 were expected")] {
+        let named = [&name, how, "see that all hosts serve the same volume"];
+        refused(&["bench", &uri(&both, export), "--time", "100ms"], 6, &named)?;
+        refused(&["copy", &uri(&both, export), &copied], 6, &named)?;
+    }
+    let half = format!("127.0.0.1:1,{}", one.address());
+    client(&["copy", "--quiet", &uri(&half, "db"), &copied])?.ok()?;
+    Ok(())
+}
+
+#[test]
 fn wrong_input_is_one_line_with_thing_cause_and_next_step() -> Result<()> {
     let scratch = Scratch::new()?;
     let target = Launch::new(&scratch).volume("db=memory,size=8M").volume("logs=memory,size=8M").start()?;
@@ -94,6 +113,15 @@ fn wrong_input_is_one_line_with_thing_cause_and_next_step() -> Result<()> {
         refused(&[command, &psk], 2, &[&psk, "pre-shared keys", "use certificates"])?;
         refused(&[command, &colour], 2, &[&colour, "\"colour\" is not known", "known are"])?;
     }
+    for scheme in ["nbd+vsock", "nbds+psk"] {
+        let uri = format!("{scheme}://1/db");
+        refused(&["info", &uri], 2, &[scheme, "not supported here", "write nbd://"])?;
+    }
+    refused(&["info", "nbd://a,b,a/db"], 2, &["host a:10809 is there twice", "once"])?;
+    refused(&["copy", "-", "/dev/null"], 2, &["standard input", "name a file"])?;
+    refused(&["bench", &db, "--time", "0"], 2, &["--time", "write 10s"])?;
+    refused(&["attach", &db, "--block-size", "100"], 2, &["--block-size", "512, 1024, 2048 or 4096"])?;
+    refused(&["info", &format!("{secure}?tls-certificates=/no/such")], 5, &["/no/such", "tls-certificates"])?;
     for command in ["list", "info", "bench"] {
         refused(&[command, "nbd://127.0.0.1:1/db"], 3, &["127.0.0.1:1", "refused", "is the server running"])?;
         refused(
@@ -103,8 +131,9 @@ fn wrong_input_is_one_line_with_thing_cause_and_next_step() -> Result<()> {
         )?;
         refused(&[command, &secure], 5, &["no TLS", "switched off", "write nbd://"])?;
     }
+    refused(&["info", &target.uri("")], 4, &["no export \"\"", "name one of: \"db\", \"logs\""])?;
     for command in ["info", "bench"] {
-        refused(&[command, &none], 4, &["no export \"none\"", "there are \"db\", \"logs\""])?;
+        refused(&[command, &none], 4, &["no export \"none\"", "name one of: \"db\", \"logs\""])?;
     }
     refused(&["detach", "/no/such/folder"], 1, &["/no/such/folder", "No such file", "status"])?;
     refused(&["attach", &db, "/dev/sda"], 2, &["/dev/sda is no nbd device", "write /dev/nbd0"])?;

@@ -12,6 +12,13 @@ use super::pattern::{Random, Steps};
 use super::tally::{Outcome, Tally};
 use crate::{Client, ConnectOptions, Error, Export, Kind, Uri, runtime};
 
+/// For replies that are still out when the time is over.
+const REPLY_PATIENCE: Duration = Duration::from_secs(3);
+/// The same, when somebody wants an end now.
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
+/// How often is looked whether it is over.
+const TICK: Duration = Duration::from_millis(50);
+
 /// Puts `load` on the export; to be called on a thread that runs no other tasks. `stop` ends it early, and what
 /// was counted until then counts.
 pub fn run(uri: &Uri, load: &Load, stop: &Arc<AtomicBool>) -> Result<Outcome, Error> {
@@ -48,18 +55,15 @@ async fn drive(
     (thread, threads): (usize, usize),
     stops: &[Arc<AtomicBool>; 2],
 ) -> Result<(Tally, Duration), Error> {
-    let mut clients = Vec::new();
-    for connection in (thread..load.connections).step_by(threads) {
-        let options = ConnectOptions { connections: 1, in_flight_max: load.depth, ..load.connect.clone() };
-        let client = Client::connect(uri, &options).await?;
-        check(client.export(), load)?;
-        clients.push((connection, client));
-    }
+    let Some(clients) = connect(uri, load, (thread, threads), stops).await? else {
+        return Ok((Tally::new(load.time), Duration::ZERO));
+    };
     let begin = Instant::now() + load.warm_up;
     let counters = Rc::new(Counters {
         begin,
         ends: begin + load.time,
         is_over: Cell::new(false),
+        stopped: Cell::new(None),
         tally: RefCell::new(Tally::new(load.time)),
     });
     let mut tasks = Vec::new();
@@ -75,17 +79,79 @@ async fn drive(
         }
     }
     let watch = runtime::spawn(watch(Rc::clone(&counters), stops.clone()));
-    let mut result = Ok(());
-    for task in tasks {
-        let end = task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        result = result.and(end);
-    }
+    let (result, unanswered) = gather(tasks, &counters).await;
     watch.abort();
-    for (_, client) in clients {
-        let _ = client.disconnect().await;
-    }
     let time = counters.ends.min(Instant::now()).saturating_duration_since(counters.begin);
-    result.map(|()| (counters.tally.replace(Tally::new(Duration::ZERO)), time))
+    for (_, client) in clients {
+        // a server that owes replies would be waited for
+        if unanswered == 0 {
+            let _ = client.disconnect().await;
+        }
+    }
+    let mut tally = counters.tally.replace(Tally::new(Duration::ZERO));
+    tally.give_up(unanswered);
+    result.map(|()| (tally, time))
+}
+
+/// This thread's connections, with their numbers; `None` if there is no time for them any more.
+async fn connect(
+    uri: &Uri,
+    load: &Load,
+    (thread, threads): (usize, usize),
+    stops: &[Arc<AtomicBool>; 2],
+) -> Result<Option<Vec<(usize, Client)>>, Error> {
+    let mut clients = Vec::new();
+    for connection in (thread..load.connections).step_by(threads) {
+        let options = ConnectOptions {
+            connections: 1,
+            in_flight_max: load.depth,
+            is_further: connection > 0,
+            ..load.connect.clone()
+        };
+        let mut connected = Box::pin(Client::connect(uri, &options));
+        let client = loop {
+            match runtime::timeout(TICK, &mut connected).await {
+                Ok(client) => break client?,
+                Err(_) if is_stopped(stops) => return Ok(None),
+                Err(_) => {}
+            }
+        };
+        check(client.export(), load)?;
+        clients.push((connection, client));
+    }
+    Ok(Some(clients))
+}
+
+/// Waits for all, but not for ever; also how many have a request that got no reply.
+async fn gather(
+    tasks: Vec<runtime::JoinHandle<Result<(), Error>>>,
+    counters: &Counters,
+) -> (Result<(), Error>, u64) {
+    let (mut result, mut unanswered) = (Ok(()), 0);
+    for mut task in tasks {
+        loop {
+            let is_late = Instant::now() >= counters.patience_ends();
+            let tick = if is_late { Duration::ZERO } else { TICK };
+            match runtime::timeout(tick, &mut task).await {
+                Ok(end) => {
+                    let end = end.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                    result = result.and(end);
+                    break;
+                }
+                Err(_) if is_late => {
+                    task.abort();
+                    unanswered += 1;
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    (result, unanswered)
+}
+
+fn is_stopped(stops: &[Arc<AtomicBool>; 2]) -> bool {
+    stops.iter().any(|stop| stop.load(Ordering::Relaxed))
 }
 
 /// What the requests of one thread share.
@@ -94,7 +160,17 @@ struct Counters {
     ends: Instant,
     /// Stopped early.
     is_over: Cell<bool>,
+    /// By whom: somebody who does not want to wait, and since when.
+    stopped: Cell<Option<Instant>>,
     tally: RefCell<Tally>,
+}
+
+impl Counters {
+    /// Until when replies are waited for.
+    fn patience_ends(&self) -> Instant {
+        let in_order = self.ends + REPLY_PATIENCE;
+        self.stopped.get().map_or(in_order, |since| in_order.min(since + STOP_PATIENCE))
+    }
 }
 
 /// One request after the other.
@@ -128,10 +204,11 @@ async fn ask(
 /// Ends the load early if it is to be.
 async fn watch(counters: Rc<Counters>, stops: [Arc<AtomicBool>; 2]) {
     while !counters.is_over.get() {
-        if stops.iter().any(|stop| stop.load(Ordering::Relaxed)) {
+        if is_stopped(&stops) {
             counters.is_over.set(true);
+            counters.stopped.set(Some(Instant::now()));
         }
-        runtime::sleep(Duration::from_millis(50)).await;
+        runtime::sleep(TICK).await;
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Tally {
     /// Requests completed in each slice of the time.
     slices: Vec<u64>,
     slice: Duration,
+    unanswered: u64,
 }
 
 /// What came out.
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub write: Option<Figures>,
     /// Requests a second, in equal slices of the time.
     pub iops_over_time: Vec<f64>,
+    /// Requests that got no reply until a few seconds after the end; they count nowhere else.
+    pub unanswered: u64,
 }
 
 /// What came out of reads, or of writes.
@@ -67,7 +70,7 @@ impl Tally {
         let histogram = || Histogram::new_with_max(LATENCY_NS_MAX, DIGITS).expect("bounds are right");
         let slice = (time / SLICES as u32).max(Duration::from_millis(10));
         let count = time.as_nanos().div_ceil(slice.as_nanos()) as usize;
-        Tally { reads: histogram(), writes: histogram(), slices: vec![0; count.max(1)], slice }
+        Tally { reads: histogram(), writes: histogram(), slices: vec![0; count.max(1)], slice, unanswered: 0 }
     }
 
     /// One request took `latency`, and was complete at `at` since counting began.
@@ -81,9 +84,15 @@ impl Tally {
         }
     }
 
+    /// So many requests got no reply.
+    pub(super) fn give_up(&mut self, unanswered: u64) {
+        self.unanswered += unanswered;
+    }
+
     pub(super) fn add(&mut self, other: &Tally) {
         self.reads.add(&other.reads).expect("they have the same bounds");
         self.writes.add(&other.writes).expect("they have the same bounds");
+        self.unanswered += other.unanswered;
         self.slices.iter_mut().zip(&other.slices).for_each(|(ours, theirs)| *ours += theirs);
     }
 
@@ -97,6 +106,7 @@ impl Tally {
             read: figures(&self.reads, block_bytes, seconds),
             write: figures(&self.writes, block_bytes, seconds),
             iops_over_time: per_slice.collect(),
+            unanswered: self.unanswered,
         }
     }
 }
@@ -110,7 +120,11 @@ impl Outcome {
     /// An error if nothing was complete in time.
     pub(super) fn checked(self) -> Result<Outcome, Error> {
         if self.read.is_none() && self.write.is_none() {
-            let what = format!("no request was complete within {:.1} s", self.seconds);
+            let owed = match self.unanswered {
+                0 => String::new(),
+                count => format!(": {count} requests got no reply"),
+            };
+            let what = format!("no request was complete within {:.1} s{owed}", self.seconds);
             return Err(
                 Error::new(crate::Kind::Lost, what).remedy("give it more --time, and look at the server")
             );

@@ -42,7 +42,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// For how long
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = size::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     time: Duration,
     /// Before that, run for so long without counting
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = size::duration)]
@@ -59,19 +59,38 @@ pub(super) struct BenchArgs {
 }
 
 pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
-    let load = load(&args);
+    let load = load(&args)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let interrupt = Interrupt::watch(move || stopped.store(true, Ordering::Relaxed));
     args.svg.as_deref().map_or(Ok(()), prove_writable)?;
-    let outcome = bench::run(&args.uri, &load, &stop)?;
+    let ran = bench::run(&args.uri, &load, &stop);
+    let is_stopped = stop.load(Ordering::Relaxed);
+    let outcome = match ran {
+        Err(error) if is_stopped => {
+            return Err(Failure::new(interrupt.exit(), format!("interrupted, without figures: {error}")));
+        }
+        ran => ran?,
+    };
     print(&if args.json { as_json(&load, &outcome) } else { as_text(&load, &outcome) })?;
     if let Some(path) = &args.svg {
         bench::draw(&outcome, &title(&load), path)?;
     }
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Failure::new(interrupt.exit(), "interrupted: the figures are those until then")),
-        false => Ok(()),
+    let owed = match outcome.unanswered {
+        0 => String::new(),
+        count => format!("; {count} requests got no reply"),
+    };
+    if is_stopped {
+        let line = format!("interrupted: the figures are those until then{owed}");
+        return Err(Failure::new(interrupt.exit(), line));
+    }
+    match owed.strip_prefix("; ") {
+        None => Ok(()),
+        Some(owed) => {
+            let line =
+                format!("{}: {owed}, and the figures leave them out; see if the server hangs", args.uri);
+            Err(Failure::new(Exit::Unreachable, line))
+        }
     }
 }
 
@@ -88,14 +107,19 @@ fn prove_writable(path: &Path) -> Result<(), Failure> {
     })
 }
 
-fn load(args: &BenchArgs) -> Load {
+fn load(args: &BenchArgs) -> Result<Load, Failure> {
     let mut pattern = args.rw;
-    if (1..100).contains(&pattern.write_percent) {
-        pattern.write_percent = args.write_percent.unwrap_or(pattern.write_percent);
+    if let Some(percent) = args.write_percent {
+        if !(1..100).contains(&pattern.write_percent) {
+            let line =
+                format!("--write-percent means nothing to --rw {}; use --rw randrw or rw", pattern.name());
+            return Err(Failure::new(Exit::Usage, line));
+        }
+        pattern.write_percent = percent;
     }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let connections = usize::from(args.connections);
-    Load {
+    Ok(Load {
         pattern,
         block_bytes: args.bs,
         depth: usize::from(args.depth),
@@ -105,7 +129,12 @@ fn load(args: &BenchArgs) -> Load {
         warm_up: args.warm_up,
         seed: args.seed,
         connect: ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() },
-    }
+    })
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = size::duration(text)?;
+    if time.is_zero() { Err("no time at all; write 10s or 500ms".into()) } else { Ok(time) }
 }
 
 fn block(text: &str) -> Result<u32, String> {
