@@ -149,8 +149,8 @@ fn unmount_lazily(point: &Path) -> Result<(), Error> {
 fn is_shown(point: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let escaped = point.display().to_string().replace('\\', "\\134").replace(' ', "\\040");
-    let there = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(&escaped));
-    there.last().is_some_and(|line| line.starts_with(SOURCE))
+    let mut there = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(&escaped));
+    there.next_back().is_some_and(|line| line.starts_with(SOURCE))
 }
 
 fn unmount_as_user(point: &Path, how: &str) -> io::Result<()> {
