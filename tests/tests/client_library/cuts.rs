@@ -235,7 +235,8 @@ fn the_next_server_takes_over() -> Result<()> {
             result?;
             assert_eq!(bytes, [1; 4096]);
         }
-        ensure!(third.connections() == 1 && second.connections() == 1);
+        // one when all are compared, one when it is their turn
+        ensure!(third.connections() == 2 && second.connections() == 2);
         Ok(client.disconnect().await?)
     })
 }
