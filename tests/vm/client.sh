@@ -31,7 +31,7 @@ step "what cannot be attached leaves nothing behind"
 refused 4 "$export" ringsan-nbd attach "nbd://$host:$port/other" /dev/nbd0
 refused 3 "$host" ringsan-nbd attach "nbd://$host:1/$export" /dev/nbd0
 refused 2 "nbd device" ringsan-nbd attach "$uri" /dev/sda
-refused 1 "blocks of 8192" ringsan-nbd attach "$uri" /dev/nbd0 --block-size 8192
+refused 2 "write 512, 1024, 2048 or 4096" ringsan-nbd attach "$uri" /dev/nbd0 --block-size 8192
 RINGSAN_NBD_STATE=/proc refused 1 "/proc" ringsan-nbd attach "$uri" /dev/nbd0
 free /dev/nbd0
 same "status" "nothing is attached" "$(ringsan-nbd status)"
