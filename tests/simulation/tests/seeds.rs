@@ -7,8 +7,9 @@ use simulation::{hear_panics, run};
 
 /// Seeds that are run in any case.
 const SEEDS_MIN: u64 = 8;
-/// And as many more as fit into this time.
-const TIME: Duration = Duration::from_secs(25);
+/// And as many more as fit into this time, up to a number: `simulate-nodes` runs more.
+const TIME: Duration = Duration::from_secs(12);
+const SEEDS_MAX: u64 = 100;
 
 #[test]
 fn clusters_keep_their_word_whatever_happens() {
@@ -20,7 +21,7 @@ fn clusters_keep_their_word_whatever_happens() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > SEEDS_MIN && began.elapsed() > TIME {
+                    if seed > SEEDS_MAX || seed > SEEDS_MIN && began.elapsed() > TIME {
                         return;
                     }
                     if let Some(failure) = run(seed, None).failure {
@@ -37,9 +38,7 @@ fn clusters_keep_their_word_whatever_happens() {
 
 #[test]
 fn a_seed_is_the_same_run_twice() {
-    for seed in [3, 5] {
-        let [first, second] = [run(seed, Some(2)), run(seed, Some(2))];
-        assert!(first.events > 100 && first.answered[0] > 0, "{first:?}");
-        assert_eq!((first.digest, first.events), (second.digest, second.events), "seed {seed}");
-    }
+    let [first, second] = [run(3, Some(2)), run(3, Some(2))];
+    assert!(first.events > 100 && first.answered[0] > 0, "{first:?}");
+    assert_eq!((first.digest, first.events), (second.digest, second.events));
 }
