@@ -88,6 +88,11 @@ impl Arena {
         Buffer { arena: self.clone(), ptr, len, order: order as u8, spilled: true }
     }
 
+    /// A buffer of `len` bytes at once: of the arena, or outside it. The caller bounds how many there are.
+    pub fn take_now(self: &Rc<Self>, len: usize) -> Buffer {
+        self.try_take(len).unwrap_or_else(|| self.spill(len))
+    }
+
     /// Wakes whenever a buffer has come back.
     pub fn returned(&self) -> &WaitList {
         &self.waiting

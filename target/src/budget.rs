@@ -162,8 +162,7 @@ impl Budget {
 
     /// A buffer for what has been counted in, at once.
     pub fn buffer_now(&self, len: usize) -> Buffer {
-        let arena = self.here.core().arena();
-        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
+        self.here.core().arena().take_now(len)
     }
 
     /// The same for the reply that owns the stream, which waits for nothing but what it has sent itself.

@@ -338,8 +338,7 @@ impl Local {
 
     /// Never waits: who holds a range and waits for a buffer would wait for those who wait for the range.
     fn take(&self, len: usize) -> Buffer {
-        let arena = self.core.arena();
-        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
+        self.core.arena().take_now(len)
     }
 
     fn blocks_around(&self, range: Range<u64>) -> Range<u64> {

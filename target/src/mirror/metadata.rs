@@ -202,8 +202,7 @@ impl Metadata {
         }
         let mut bytes = Vec::new();
         let offset = self.writer.borrow_mut().encode(record, &mut bytes);
-        let arena = self.core.arena();
-        let mut buffer = arena.try_take(bytes.len()).unwrap_or_else(|| arena.spill(bytes.len()));
+        let mut buffer = self.core.arena().take_now(bytes.len());
         buffer.bytes_mut().copy_from_slice(&bytes);
         let result = verbs::write(&self.file, buffer.into_view(0, bytes.len()), offset, true).await;
         result.map_err(|error| Fault::io("the replica's metadata cannot be written; this copy is out", error))

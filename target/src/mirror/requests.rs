@@ -199,8 +199,7 @@ impl Mirror {
 
     /// Never waits: the machine has no room for waiting.
     pub(super) fn buffer(&self, len: usize) -> Buffer {
-        let arena = self.core.arena();
-        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
+        self.core.arena().take_now(len)
     }
 
     pub(super) fn copy_of(&self, data: &View) -> View {

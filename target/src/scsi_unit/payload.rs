@@ -86,7 +86,7 @@ impl Payload {
 
 /// A buffer for a step; never waits, because who waits for one may hold what others wait for.
 pub fn buffer(core: &Core, len: usize) -> Buffer {
-    core.arena().try_take(len).unwrap_or_else(|| core.arena().spill(len))
+    core.arena().take_now(len)
 }
 
 /// `bytes` as views.
