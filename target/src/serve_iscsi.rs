@@ -20,14 +20,13 @@ mod task;
 mod write;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use socket2::SockRef;
 use wire::iscsi::login::{Agreed, SessionKind};
 use wire::iscsi::pdu::{LoginResponse, Response};
 
-use crate::channel::{Channel, Parts};
+use crate::channel::{Channel, Parts, peer_address};
 use crate::clients::{Client, DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::message::{Adopted, Ask};
@@ -87,10 +86,6 @@ pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let client = here.clients().enter(channel.socket(), Protocol::Iscsi, address, None);
     full_feature_phase(&here, client, channel, entrance).await;
     drop(place);
-}
-
-fn peer_address(socket: &OwnedFd) -> Option<SocketAddr> {
-    SockRef::from(&socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket())
 }
 
 /// Where the target of a normal session lives.
