@@ -95,31 +95,17 @@ impl Replica {
         match (&mut self.role, message) {
             (Role::Primary(primary), message) => match message {
                 Message::Led { epoch, activity } => primary.led(peer, epoch, &activity, base),
-                Message::Written { seq, result, epoch } => {
-                    if primary.is_of_term(epoch) {
-                        primary.written(peer, seq, result, base);
-                    }
-                }
-                Message::Flushed { flush, result, epoch } => {
-                    if primary.is_of_term(epoch) {
-                        primary.flushed(peer, flush, result, base);
-                    }
-                }
-                Message::Resynced { seq, result, epoch } => {
-                    if primary.is_of_term(epoch) {
-                        primary.resynced(peer, seq, result, base);
-                    }
-                }
-                Message::Checksummed { seq, result, epoch } => {
-                    if primary.is_of_term(epoch) {
-                        primary.checksummed(peer, seq, result, base);
-                    }
-                }
-                Message::Pong { number, granted, epoch } => {
-                    if primary.is_of_term(epoch) {
-                        primary.pong(peer, number, granted, base);
-                    }
-                }
+                Message::Written { epoch, .. }
+                | Message::Flushed { epoch, .. }
+                | Message::Resynced { epoch, .. }
+                | Message::Checksummed { epoch, .. }
+                | Message::Pong { epoch, .. }
+                    if !primary.is_of_term(epoch) => {}
+                Message::Written { seq, result, .. } => primary.written(peer, seq, result, base),
+                Message::Flushed { flush, result, .. } => primary.flushed(peer, flush, result, base),
+                Message::Resynced { seq, result, .. } => primary.resynced(peer, seq, result, base),
+                Message::Checksummed { seq, result, .. } => primary.checksummed(peer, seq, result, base),
+                Message::Pong { number, granted, .. } => primary.pong(peer, number, granted, base),
                 Message::Forward { id, answered_below, sent_before, operation } => {
                     primary.forwarded(peer, id, answered_below, sent_before, (operation, data), base);
                 }
