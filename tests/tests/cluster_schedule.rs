@@ -12,45 +12,32 @@ use tests::scratch::Random;
 
 const SOME: u64 = 50;
 
+/// What any cluster survives.
+const FAULTS: [Fault; 13] = [
+    Fault::KillFollower,
+    Fault::KillLeader,
+    Fault::KillAll,
+    Fault::FreezeFollower,
+    Fault::Cut,
+    Fault::CutOneWay,
+    Fault::MoveLead,
+    Fault::KillInHandover,
+    Fault::RestartFollower,
+    Fault::RestartLeader,
+    Fault::KillInResync,
+    Fault::KillLeaderInResync,
+    Fault::KillLeaderAndPromote,
+];
+
 #[test]
 fn two_nodes_survive_a_seeded_schedule_of_faults() -> Result<()> {
-    let faults = [
-        Fault::KillFollower,
-        Fault::KillLeader,
-        Fault::KillAll,
-        Fault::FreezeFollower,
-        Fault::Cut,
-        Fault::CutOneWay,
-        Fault::MoveLead,
-        Fault::KillInHandover,
-        Fault::RestartFollower,
-        Fault::RestartLeader,
-        Fault::KillInResync,
-        Fault::KillLeaderInResync,
-        Fault::KillLeaderAndPromote,
-    ];
-    survive(&Plan::new(2), &faults)
+    survive(&Plan::new(2), &FAULTS)
 }
 
 #[test]
 fn three_nodes_of_which_a_majority_decides_survive_one() -> Result<()> {
-    let faults = [
-        Fault::KillFollower,
-        Fault::KillLeader,
-        Fault::KillAll,
-        Fault::FreezeFollower,
-        Fault::FreezeLeaderAndPromote,
-        Fault::Cut,
-        Fault::CutOneWay,
-        Fault::MoveLead,
-        Fault::KillInHandover,
-        Fault::RestartFollower,
-        Fault::RestartLeader,
-        Fault::KillInResync,
-        Fault::KillLeaderInResync,
-        Fault::KillLeaderAndPromote,
-    ];
     let plan = (0..3).fold(Plan::new(3), |plan, node| plan.size(node, 16 << 20));
+    let faults = [&FAULTS[..], &[Fault::FreezeLeaderAndPromote]].concat();
     survive(&plan.volume_line("on_peer_loss = \"suspend\""), &faults)
 }
 

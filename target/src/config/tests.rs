@@ -7,26 +7,38 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::settings::{IscsiAuthentication, Poll, TlsMode};
 
-struct Folder(tempfile::TempDir);
+/// A folder with configuration files.
+pub(super) struct Folder(pub(super) tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         Folder(tempfile::tempdir().expect("a temporary directory"))
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
+        self.file_with_mode(name, text, 0o600)
+    }
+
+    pub(super) fn file_with_mode(&self, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = self.0.path().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folder made");
         fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours alone");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
         path
+    }
+
+    /// What `text` means as `ringsan.toml` of this folder, or every mistake in it.
+    pub(super) fn load(&self, text: &str) -> Result<Config, Vec<String>> {
+        self.load_with_mode(text, 0o600)
+    }
+
+    pub(super) fn load_with_mode(&self, text: &str, mode: u32) -> Result<Config, Vec<String>> {
+        said(load(Some(&self.file_with_mode("ringsan.toml", text, mode)), |_| {}), self.0.path())
     }
 }
 
 fn load_text(text: &str) -> Result<Config, Vec<String>> {
-    let folder = Folder::new();
-    let file = folder.file("ringsan.toml", text);
-    said(load(Some(&file), |_| {}), folder.0.path())
+    Folder::new().load(text)
 }
 
 fn said<T>(result: Result<T, Vec<Mistake>>, folder: &Path) -> Result<T, Vec<String>> {

@@ -1,40 +1,12 @@
 //! `[iscsi]` from text: targets, logical units, CHAP users, inheritance, and what is refused.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use wire::iscsi::chap::Secret;
 use wire::iscsi::parameters::DigestPolicy;
 
 use super::*;
-use crate::config::{Config, load};
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().expect("a temporary directory"))
-    }
-
-    fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
-        path
-    }
-
-    fn load(&self, text: &str) -> Result<Config, Vec<String>> {
-        self.load_with_mode(text, 0o600)
-    }
-
-    fn load_with_mode(&self, text: &str, mode: u32) -> Result<Config, Vec<String>> {
-        let prefix = format!("{}/", self.0.path().display());
-        load(Some(&self.file("ringsan.toml", text, mode)), |_| {}).map_err(|mistakes| {
-            mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
-        })
-    }
-}
+use crate::config::tests::Folder;
 
 fn iscsi(text: &str) -> IscsiConfig {
     let loaded = Folder::new().load(&format!("[iscsi]\n{text}"));
@@ -127,7 +99,7 @@ fn discovery_has_users_of_its_own() {
 #[test]
 fn a_secret_comes_from_the_first_line_of_its_file() {
     let folder = Folder::new();
-    folder.file("host1.secret", " sixteen bytes ok\r\nmore\n", 0o400);
+    folder.file_with_mode("host1.secret", " sixteen bytes ok\r\nmore\n", 0o400);
     let text = "[iscsi]\nusers = [{ name = \"host1\", secret_file = \"host1.secret\" }]\n";
     let config = folder.load_with_mode(text, 0o644).expect("no secret stands in it");
     assert_eq!(config.iscsi.authentication.users[0].secret, Secret::new(*b" sixteen bytes ok"));
@@ -137,7 +109,7 @@ fn a_secret_comes_from_the_first_line_of_its_file() {
 #[test]
 fn secrets_in_files_that_others_can_read_are_refused() {
     let folder = Folder::new();
-    folder.file("host1.secret", "0123456789abcdef\n", 0o640);
+    folder.file_with_mode("host1.secret", "0123456789abcdef\n", 0o640);
     let text = "[iscsi]\nusers = [{ name = \"host1\", secret_file = \"host1.secret\" }]\n";
     let mistakes = folder.load(text).err().expect("refused");
     assert!(mistakes[0].contains("ringsan.toml:2:") && mistakes[0].contains("chmod 600"), "{mistakes:#?}");
@@ -273,10 +245,10 @@ fn targets_add_up_over_snippets() {
     fs::create_dir(folder.0.path().join("ringsan.d")).expect("made");
     let target =
         |name: &str| format!("[[iscsi.target]]\nname = \"{name}\"\nlun = [{{ volume = \"{name}\" }}]\n");
-    folder.file("ringsan.d/b.toml", &format!("{}{}", target("b"), target("c")), 0o600);
+    folder.file_with_mode("ringsan.d/b.toml", &format!("{}{}", target("b"), target("c")), 0o600);
     let config = folder.load(&target("a")).expect("no mistake");
     assert_eq!(config.iscsi.targets.len(), 3);
-    folder.file("ringsan.d/c.toml", &format!("[iscsi]\nqueue_depth = 3\n{}", target("a")), 0o600);
+    folder.file_with_mode("ringsan.d/c.toml", &format!("[iscsi]\nqueue_depth = 3\n{}", target("a")), 0o600);
     let mistakes =
         folder.load(&format!("[iscsi]\nqueue_depth = 2\n{}", target("a"))).err().expect("conflicts");
     assert_eq!(mistakes.len(), 2, "{mistakes:#?}");

@@ -1,51 +1,31 @@
 //! `[peers]`, `[mirror]` and replicas from text: what they mean, and what is refused.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use super::*;
+use crate::config::Config;
+use crate::config::tests::Folder;
 use crate::config::volume::VolumeDraft;
-use crate::config::{Config, load};
 
 const KEY: &str = "VkO9gs6hYDuf0dUKOFkI4OiqGTEBxEUzOMJXLFCtbOo=\n";
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().expect("a temporary directory"))
-    }
-
-    fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
-        path
-    }
-
-    fn load(&self, text: &str) -> Result<Config, Vec<String>> {
-        let text = format!("[node]\nname = \"a\"\n{text}");
-        let prefix = format!("{}/", self.0.path().display());
-        load(Some(&self.file("ringsan.toml", &text, 0o600)), |_| {}).map_err(|mistakes| {
-            mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
-        })
-    }
-
-    fn mistake(&self, text: &str) -> String {
-        let mistakes = self.load(text).err().expect("a mistake");
-        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
-        mistakes.into_iter().next().expect("one")
-    }
+/// Of node `a`.
+fn load(folder: &Folder, text: &str) -> Result<Config, Vec<String>> {
+    folder.load(&format!("[node]\nname = \"a\"\n{text}"))
 }
 
-/// Of node `a`.
+fn mistake_in(folder: &Folder, text: &str) -> String {
+    let mistakes = load(folder, text).err().expect("a mistake");
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    mistakes.into_iter().next().expect("one")
+}
+
 fn config(text: &str) -> Config {
-    Folder::new().load(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+    load(&Folder::new(), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
 }
 
 fn mistake(text: &str) -> String {
-    Folder::new().mistake(text)
+    mistake_in(&Folder::new(), text)
 }
 
 fn volume(settings: &str) -> String {
@@ -148,10 +128,10 @@ fn peers_are_names_with_hosts_or_addresses() {
 fn peers_add_up_over_files_and_are_named_once() {
     let folder = Folder::new();
     fs::create_dir(folder.0.path().join("ringsan.d")).expect("made");
-    folder.file("ringsan.d/c.toml", "[peers]\nc = \"10.0.0.3\"\n", 0o600);
-    let config = folder.load("[peers]\nb = \"10.0.0.2\"\n").expect("no mistake");
+    folder.file_with_mode("ringsan.d/c.toml", "[peers]\nc = \"10.0.0.3\"\n", 0o600);
+    let config = load(&folder, "[peers]\nb = \"10.0.0.2\"\n").expect("no mistake");
     assert_eq!(config.mirror.peers.len(), 2);
-    let error = folder.mistake("[peers]\nc = \"10.0.0.4\"\n");
+    let error = mistake_in(&folder, "[peers]\nc = \"10.0.0.4\"\n");
     assert!(error.contains("c.toml:2:5") && error.contains("ringsan.toml:4:5"), "{error}");
 }
 
@@ -175,16 +155,16 @@ fn the_own_entry_says_where_the_node_listens_unless_the_portal_does() {
 fn a_key_is_long_and_its_owners_alone() {
     let folder = Folder::new();
     let text = "[mirror]\nkey_file = \"mirror.key\"\n";
-    assert!(folder.mistake(text).contains("the key file mirror.key cannot be read"));
-    folder.file("mirror.key", KEY, 0o640);
-    assert!(folder.mistake(text).contains("chmod 600 mirror.key"));
+    assert!(mistake_in(&folder, text).contains("the key file mirror.key cannot be read"));
+    folder.file_with_mode("mirror.key", KEY, 0o640);
+    assert!(mistake_in(&folder, text).contains("chmod 600 mirror.key"));
     for wrong in ["", "short\n", "thirty-two bytes and more, but with blanks in it\n"] {
-        folder.file("mirror.key", wrong, 0o600);
-        let error = folder.mistake(text);
+        folder.file_with_mode("mirror.key", wrong, 0o600);
+        let error = mistake_in(&folder, text);
         assert!(error.starts_with("ringsan.toml:4:12") && error.contains("/dev/urandom"), "{error}");
     }
-    folder.file("mirror.key", KEY, 0o600);
-    let config = folder.load(text).expect("a key");
+    folder.file_with_mode("mirror.key", KEY, 0o600);
+    let config = load(&folder, text).expect("a key");
     assert_eq!(config.mirror.authentication.key.as_deref(), Some(KEY.trim().as_bytes()));
     let shown = format!("{:?}", config.mirror.authentication);
     assert!(!shown.contains("VkO9"), "{shown}");
@@ -200,9 +180,9 @@ fn certificates(folder: &Folder, name: &str) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let node = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
     let certificate = node.signed_by(&key, &issuer).expect("signed");
-    folder.file("ca.pem", &ca_certificate.pem(), 0o600);
-    folder.file("node.pem", &certificate.pem(), 0o600);
-    folder.file("node.key", &key.serialize_pem(), 0o600);
+    folder.file_with_mode("ca.pem", &ca_certificate.pem(), 0o600);
+    folder.file_with_mode("node.pem", &certificate.pem(), 0o600);
+    folder.file_with_mode("node.key", &key.serialize_pem(), 0o600);
 }
 
 const TLS: &str = "[mirror]\ntls_certificate = \"node.pem\"\ntls_key = \"node.key\"\ntls_ca = \"ca.pem\"\n";
@@ -211,11 +191,11 @@ const TLS: &str = "[mirror]\ntls_certificate = \"node.pem\"\ntls_key = \"node.ke
 fn certificates_name_their_node() {
     let folder = Folder::new();
     certificates(&folder, "a");
-    let config = folder.load(TLS).expect("they fit");
+    let config = load(&folder, TLS).expect("they fit");
     assert!(config.mirror.authentication.tls.is_some());
     assert!(!config.mirror.tls_fingerprint.is_empty());
     certificates(&folder, "b");
-    let error = folder.mistake(TLS);
+    let error = mistake_in(&folder, TLS);
     assert!(error.contains("node.pem is not that of the node `a`"), "{error}");
 }
 
@@ -223,18 +203,18 @@ fn certificates_name_their_node() {
 fn tls_needs_all_of_its_files() {
     let folder = Folder::new();
     certificates(&folder, "a");
-    let error = folder.mistake("[mirror]\ntls_certificate = \"node.pem\"\ntls_key = \"node.key\"\n");
+    let error = mistake_in(&folder, "[mirror]\ntls_certificate = \"node.pem\"\ntls_key = \"node.key\"\n");
     assert!(error.contains("set tls_certificate, tls_key and tls_ca"), "{error}");
     fs::remove_file(folder.0.path().join("ca.pem")).expect("removed");
-    assert!(folder.mistake(TLS).contains("ca.pem cannot be used"));
+    assert!(mistake_in(&folder, TLS).contains("ca.pem cannot be used"));
 }
 
 #[test]
 fn what_may_not_be_meant_is_remarked_on() {
     let folder = Folder::new();
-    folder.file("mirror.key", KEY, 0o600);
+    folder.file_with_mode("mirror.key", KEY, 0o600);
     let mirrored = volume("replicas = [\"a\", \"b\", \"c\"]");
-    let remarks = |text: &str| folder.load(text).expect("no mistake").remarks();
+    let remarks = |text: &str| load(&folder, text).expect("no mistake").remarks();
     let said = remarks(&format!("[peers]\nb = \"10.0.0.2\"\n{mirrored}"));
     assert_eq!(said.len(), 2, "{said:#?}");
     assert!(said[0].contains("key_file"), "{said:#?}");
