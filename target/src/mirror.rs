@@ -30,14 +30,13 @@ use replication::{
     Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, RoleState, Time, Timing,
     VolumeId,
 };
-use uuid::Uuid;
 
 use crate::fault::{Fault, Kind};
 use crate::local::Local;
 use crate::settings::{LinkSettings, MirrorSettings, VolumeSettings};
 use crate::snapshot::MirrorSnapshot;
 
-pub use link::{Link, serve_link};
+pub use link::serve_link;
 pub use metadata::{MetadataContent, OpenMetadata, open_content, open_metadata};
 
 use commands::Commands;
@@ -58,7 +57,6 @@ pub struct Mirror {
     this: Weak<Mirror>,
     core: Core,
     name: String,
-    uuid: Uuid,
     own: ReplicaId,
     settings: RefCell<Arc<MirrorSettings>>,
     link_settings: RefCell<Arc<LinkSettings>>,
@@ -101,7 +99,6 @@ impl Mirror {
             this: this.clone(),
             core: core.clone(),
             name: settings.name.clone(),
-            uuid: settings.uuid,
             own: ReplicaId(mirror.own as u8),
             links: Links::new(&mirror.replicas),
             settings: RefCell::new(mirror),
@@ -127,16 +124,6 @@ impl Mirror {
     /// The volume's name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Which volume, as clients know it.
-    pub fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    /// The core that it lives on.
-    pub fn core(&self) -> &Core {
-        &self.core
     }
 
     /// Its settings of this moment.
