@@ -351,7 +351,7 @@ impl Replica {
         let epoch = beginning.record.epoch;
         self.resume_at = None;
         let mut primary = Primary::begin(beginning, &mut self.base);
-        self.base.witness.is_member(epoch, true, false);
+        self.base.witness.begins(epoch);
         for (id, pending) in self.forward.take_all() {
             let source = Source::Local { request: pending.request, id };
             let origin = own_origin(&self.base, id);

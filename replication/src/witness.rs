@@ -88,7 +88,12 @@ impl Witness {
         self.is_unbroken = is_member && (self.is_unbroken || !begins);
     }
 
-    /// All members are equal.
+    /// This replica is about to lead. (Whether it has all that was acknowledged shows when its term is in force.)
+    pub(crate) fn begins(&mut self, epoch: Epoch) {
+        self.since.get_or_insert(epoch);
+    }
+
+    /// All members are equal, or what this replica leads with is the volume from now on.
     pub(crate) fn mended(&mut self) {
         self.is_unbroken = self.since.is_some();
     }

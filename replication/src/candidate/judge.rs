@@ -119,6 +119,12 @@ impl Candidate {
 fn enough(latest: &Record, known: &Known, base: &Base) -> Result<(), Refusal> {
     let replicas = base.config.names.len();
     let reachable = known.with_us.count();
+    let superblock = base.journal.superblock();
+    let is_ours = superblock.in_force && superblock.record == Some(*latest);
+    if is_ours && latest.in_sync == ReplicaSet::only(base.own()) {
+        // The only copy: nobody else may lead by this record, and only who leads by it lets others in.
+        return Ok(());
+    }
     let is_majority = base.config.is_majority(reachable);
     if base.config.on_peer_loss == OnPeerLoss::Suspend {
         return if is_majority { Ok(()) } else { Err(Refusal::NoMajority { reachable, replicas }) };

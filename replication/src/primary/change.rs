@@ -284,6 +284,7 @@ impl Primary {
         for peer in base.peers().iter() {
             base.journal.lack_mut(peer).add_dirty(&mend);
         }
+        base.witness.mended();
         base.notice(Notice::Leads(epoch));
         if let Some(command) = self.members.command.take() {
             base.answer(command, Ok(()));

@@ -322,3 +322,53 @@ fn a_record_that_nobody_adopted_is_in_nobodys_history() {
     assert_eq!(cluster.status(2).role, RoleState::Leads);
     assert_eq!(cluster.status(2).in_sync, ReplicaSet::first(3));
 }
+
+/// It needed a majority for ever, which the other, still new, was no part of.
+#[test]
+fn the_only_copy_leads_again_without_a_majority() {
+    let mut cluster = Cluster::new(2, 64, by_majority);
+    cluster.set_cut(0, 1, true);
+    cluster.command(0, Command::Promote { force: true });
+    cluster.advance(1000);
+    let request = cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    cluster.kill(0, || true);
+    cluster.start(0);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).role, RoleState::Leads);
+    cluster.set_cut(0, 1, false);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).in_sync, both());
+    cluster.kill(0, || true);
+    cluster.start(0);
+    cluster.set_cut(0, 1, true);
+    cluster.advance(3000);
+    assert_ne!(cluster.status(0).role, RoleState::Leads, "one of two copies may be behind");
+}
+
+/// The term after it went on in the old era: clients were not told that writes are gone.
+#[test]
+fn a_loss_is_told_although_the_first_term_after_it_never_comes_into_force() {
+    let mut cluster = Cluster::in_sync(2, 64, |config| config.cache_kept = false);
+    let era = cluster.status(0).era;
+    let request = cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    assert_eq!(cluster.result(0, request), Some(Ok(vec![])));
+    cluster.power_off(0, || false);
+    cluster.power_off(1, || false);
+    cluster.start(0);
+    cluster.start(1);
+    while cluster.status(0).role != RoleState::Begins {
+        if !cluster.happen(None) {
+            cluster.now = cluster.next_wake().expect("it waits for the other");
+            cluster.ticks();
+        }
+    }
+    cluster.set_cut(0, 1, true);
+    assert_eq!(cluster.status(0).era, era);
+    cluster.set_cut(0, 1, false);
+    cluster.advance(10_000);
+    assert_eq!(cluster.status(0).role, RoleState::Leads);
+    assert_ne!(cluster.status(0).era, era);
+}
