@@ -134,6 +134,13 @@ pub enum Event {
         /// Its payload, which the machine holds until it releases it. A `Forwarded` read has one too.
         data: Option<DataId>,
     },
+    /// Bytes of a message have come that is not whole yet: the peer is there, however slow the line is.
+    Heard {
+        /// From whom.
+        peer: ReplicaId,
+        /// Over which link.
+        session: Session,
+    },
     /// Time has passed: at the latest when `Effect::WakeAt` asked for it; oftener does no harm.
     Tick,
     /// The external coordinator's answer to `Effect::Propose`: one for each. (No other is proposed before it comes.)

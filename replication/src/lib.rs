@@ -39,7 +39,7 @@ pub use id::{
     CommandId, DataId, Epoch, FlushId, ForwardId, Incarnation, NodeId, OpId, ReplicaId, ReplicaSet,
     RequestId, Seq, Session, Time, VolumeId,
 };
-pub use message::Message;
+pub use message::{Message, Place};
 pub use region::{ByteRange, Geometry, RegionSet};
 pub use replica::Replica;
 pub use status::{PeerState, PeerStatus, RoleState, Status};

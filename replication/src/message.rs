@@ -8,6 +8,7 @@
 //!                    Write, Resync, Flush, Ping, Checksum   ◀─ Written, Resynced, Flushed, Pong, Checksummed
 //! others ─▶ leader   Forward        ◀─ Forwarded
 //! ```
+//! A link keeps the order in which messages were sent, but for those that may pass a resync that waits (`Place`).
 //! Its one rule: what obeys an epoch carries it; the receiver refuses what is older than its promise (rule 4).
 
 use crate::coordinator::Record;
@@ -266,7 +267,38 @@ pub enum Message {
     },
 }
 
+/// Where a message stands among those of its link that wait to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind all before it, and before all after it.
+    InTurn,
+    /// Before those that yield; behind all others.
+    Ahead,
+    /// Those that may go ahead pass it.
+    Yields,
+}
+
 impl Message {
+    /// Whom it may pass. A resync yields: no write to its range is under way with it, and a flush covers only those
+    /// that have been answered. A record does not pass one: it would make it one of an older epoch.
+    pub fn place(&self) -> Place {
+        match self {
+            Message::Resync { .. } => Place::Yields,
+            Message::Write { .. }
+            | Message::Written { .. }
+            | Message::Flush { .. }
+            | Message::Flushed { .. }
+            | Message::Durable { .. }
+            | Message::Resynced { .. }
+            | Message::Ping { .. }
+            | Message::Pong { .. }
+            | Message::Checksummed { .. }
+            | Message::Forward { .. }
+            | Message::Forwarded { .. } => Place::Ahead,
+            _ => Place::InTurn,
+        }
+    }
+
     /// Whether bytes travel with it.
     pub fn has_payload(&self) -> bool {
         match self {

@@ -105,6 +105,7 @@ impl Replica {
             Event::PeerUp { peer, session } => self.peer_up(peer, session),
             Event::PeerLost { peer, session } => self.peer_lost(peer, session),
             Event::Received { peer, session, message, data } => self.received(peer, session, message, data),
+            Event::Heard { peer, session } => self.heard(peer, session),
             Event::Tick => self.tick(),
             Event::Decided { epoch, decision } => self.decided(epoch, decision),
             Event::RecordChanged(record) => self.record_changed(record),

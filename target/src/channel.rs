@@ -125,6 +125,25 @@ impl Channel {
         Ok(buffer)
     }
 
+    /// The same, and calls `tells` after each `part_bytes`.
+    pub async fn receive_parts(
+        &self,
+        mut buffer: Buffer,
+        mut start: usize,
+        part_bytes: usize,
+        tells: &dyn Fn(),
+    ) -> Result<Buffer, Fault> {
+        let len = buffer.len();
+        while start < len {
+            let end = len.min(start + part_bytes);
+            buffer.resize(end);
+            buffer = self.receive_exact(buffer, start).await?;
+            start = end;
+            tells();
+        }
+        Ok(buffer)
+    }
+
     /// Sends all of `gather` and gives it back empty. `progress` is called whenever the peer has taken a part.
     pub async fn send(
         &self,

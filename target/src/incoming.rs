@@ -14,6 +14,9 @@ use crate::fault::{Fault, Kind};
 /// not be copied out of a receive buffer.
 const LARGE_PAYLOAD_BYTES: usize = 32 << 10;
 
+/// Who wants to know that something comes is told after so much of a payload.
+const PART_BYTES: usize = 64 << 10;
+
 /// The stream of one client.
 pub struct Incoming<'a> {
     channel: &'a Channel,
@@ -24,12 +27,20 @@ pub struct Incoming<'a> {
     expect_large: bool,
     /// Payloads can be lent, so none has to be received by itself.
     lends: bool,
+    /// Told whenever something has come.
+    tells: Option<&'a dyn Fn()>,
 }
 
 impl<'a> Incoming<'a> {
     /// The bytes of `channel`, after `leftover`. `lends`: payloads are mostly taken by `lend`.
     pub fn new(channel: &'a Channel, leftover: Vec<u8>, lends: bool) -> Incoming<'a> {
-        Incoming { channel, leftover, current: None, at: 0, expect_large: false, lends }
+        Incoming { channel, leftover, current: None, at: 0, expect_large: false, lends, tells: None }
+    }
+
+    /// The same; `tells` is called whenever something has come, also parts of a payload.
+    pub fn telling(mut self, tells: &'a dyn Fn()) -> Incoming<'a> {
+        self.tells = Some(tells);
+        self
     }
 
     /// The next `header.len()` bytes; `false` at a clean end of the stream.
@@ -69,7 +80,10 @@ impl<'a> Incoming<'a> {
         if here == buffer.len() {
             return Ok(buffer);
         }
-        self.channel.receive_exact(buffer, here).await
+        match self.tells {
+            Some(tells) => self.channel.receive_parts(buffer, here, PART_BYTES, tells).await,
+            None => self.channel.receive_exact(buffer, here).await,
+        }
     }
 
     /// What has been received and not been taken.
@@ -127,6 +141,9 @@ impl<'a> Incoming<'a> {
         let Some(buffer) = self.channel.receive(len_max).await? else { return Ok(false) };
         self.current = Some(Rc::new(buffer));
         self.at = 0;
+        if let Some(tells) = self.tells {
+            tells();
+        }
         Ok(true)
     }
 }

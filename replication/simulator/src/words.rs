@@ -126,6 +126,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Received { peer, message: what, .. } => {
             format!("from {}: {}", name(peer.index()), message(what))
         }
+        Event::Heard { peer, .. } => format!("from {}: a part of a message", name(peer.index())),
         Event::Tick => "tick".to_owned(),
         Event::Decided { epoch, decision } => format!("coordinator on epoch {epoch}: {decision:?}"),
         Event::RecordChanged(latest) => format!("coordinator: {}", record(latest)),

@@ -53,6 +53,14 @@ impl Replica {
         }
     }
 
+    /// A part of a message has come.
+    pub(super) fn heard(&mut self, peer: ReplicaId, session: Session) {
+        let now = self.base.now;
+        if let Some(link) = self.base.link_mut(peer).filter(|link| link.session == session) {
+            link.heard = now;
+        }
+    }
+
     pub(super) fn received(
         &mut self,
         peer: ReplicaId,

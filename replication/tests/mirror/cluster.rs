@@ -314,6 +314,13 @@ impl Cluster {
         }
     }
 
+    /// A part of a message comes over a link.
+    pub fn hear(&mut self, from: u8, to: u8) {
+        if let Some(&session) = self.sessions.get(&(from.min(to), from.max(to))) {
+            self.event(usize::from(to), Event::Heard { peer: ReplicaId(from), session });
+        }
+    }
+
     /// Gives an event to a node, and does what it asks.
     fn event(&mut self, node: usize, event: Event) {
         let now = Time(self.now + node as u64 * 1_000_000_007);
@@ -363,7 +370,13 @@ impl Cluster {
                 if let Message::Resync { range, .. } = &message {
                     self.resynced_bytes += range.bytes;
                 }
-                self.links.entry(key).or_default().push_back((session, message, values));
+                let queue = self.links.entry(key).or_default();
+                let yields = |parcel: &&Parcel| parcel.1.place() == Place::Yields;
+                let passed = match message.place() {
+                    Place::Ahead => queue.iter().rev().take_while(yields).count(),
+                    _ => 0,
+                };
+                queue.insert(queue.len() - passed, (session, message, values));
             }
             Effect::Release { data } => drop(state.data.remove(&data).expect("released once")),
             Effect::Complete { request, result } => {

@@ -6,4 +6,5 @@ mod crash;
 mod orders;
 mod rules;
 mod seeds;
+mod slow;
 mod writes;

@@ -1,5 +1,6 @@
 //! One link to one peer: frames out, all that are ready in one send; frames in, each to the machine at once.
 //!
+//! Resyncs wait apart: one goes with each send, so that a write or a ping has at most one before it.
 //! Its one rule: the first frame that is not right ends the link, and nothing behind it is believed.
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,7 @@ use reactor::{Core, Gather, Handle, View, io as verbs};
 use replication::wire::frame::{self, FrameError, HEADER_BYTES, Header, Payload, Stamp};
 use replication::wire::handshake::Linked;
 use replication::wire::message;
-use replication::{Event, Message, NodeId, Seq, Session, VolumeId};
+use replication::{Event, Message, NodeId, Place, Seq, Session, VolumeId};
 
 use super::stages::Stage;
 use super::{LINK_BYTES_MAX, Mirror};
@@ -28,6 +29,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Writes whose answers are waited for, for the latency of peers.
 const TIMED_MAX: usize = 4096;
 
+/// The machine hears of parts of a frame this often.
+const HEARD_EVERY: Duration = Duration::from_millis(10);
+
+/// A frame that others may pass.
+struct Yielding {
+    message: Message,
+    stamp: Stamp,
+    data: Option<(View, u32)>,
+}
+
 /// One link in use.
 pub struct Link {
     core: Core,
@@ -36,6 +47,7 @@ pub struct Link {
     node: NodeId,
     socket: Handle,
     next: RefCell<Box<Gather>>,
+    yielding: RefCell<VecDeque<Yielding>>,
     changed: WaitList,
     is_closed: Cell<bool>,
     sent_bytes: Cell<u64>,
@@ -75,14 +87,34 @@ impl Link {
                 timed.push_back((*seq, now));
             }
         }
-        let payload = data.as_ref().map(|(view, crc)| Payload { bytes: view.len() as u32, crc: *crc });
         let stamp = Stamp { version: self.version, volume };
+        match message.place() {
+            Place::Yields => {
+                let message = message.clone();
+                self.yielding.borrow_mut().push_back(Yielding { message, stamp, data });
+            }
+            Place::Ahead => self.append(message, stamp, data),
+            Place::InTurn => {
+                while self.append_yielding() {}
+                self.append(message, stamp, data);
+            }
+        }
+        self.changed.wake_all();
+    }
+
+    fn append(&self, message: &Message, stamp: Stamp, data: Option<(View, u32)>) {
+        let payload = data.as_ref().map(|(view, crc)| Payload { bytes: view.len() as u32, crc: *crc });
         let mut next = self.next.borrow_mut();
         next.head(|out| frame::encode(message, stamp, payload, out));
         if let Some((view, _)) = data {
             next.view(view);
         }
-        self.changed.wake_all();
+    }
+
+    fn append_yielding(&self) -> bool {
+        let Some(frame) = self.yielding.borrow_mut().pop_front() else { return false };
+        self.append(&frame.message, frame.stamp, frame.data);
+        true
     }
 
     /// No more messages; what is queued still goes out, if the peer takes it soon.
@@ -106,7 +138,8 @@ impl Link {
     async fn write(self: Rc<Self>, channel: Rc<Channel>) {
         let mut spare = Box::<Gather>::default();
         loop {
-            while self.next.borrow().len() == 0 {
+            // Never none: writes without end would stop a resync.
+            while !self.append_yielding() && self.next.borrow().len() == 0 {
                 if self.is_closed.get() {
                     return self.shut();
                 }
@@ -144,6 +177,7 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
         node: linked.node,
         socket: channel.socket().clone(),
         next: RefCell::default(),
+        yielding: RefCell::default(),
         changed: WaitList::default(),
         is_closed: Cell::new(false),
         sent_bytes: Cell::new(0),
@@ -176,7 +210,16 @@ async fn receive(
     channel: &Channel,
     leftover: Vec<u8>,
 ) -> Result<(), Fault> {
-    let mut incoming = Incoming::new(channel, leftover, mirror.local.is_immediate());
+    let (peer, session) = (linked.peer, link.session);
+    let heard = Cell::new(mirror.core.turn_started());
+    let hears = || {
+        let now = mirror.core.turn_started();
+        if now - heard.get() > HEARD_EVERY {
+            heard.set(now);
+            mirror.handle(Event::Heard { peer, session });
+        }
+    };
+    let mut incoming = Incoming::new(channel, leftover, mirror.local.is_immediate()).telling(&hears);
     let mut head = [0; HEADER_BYTES];
     let mut control = Vec::new();
     while incoming.header(&mut head).await? {
@@ -201,7 +244,6 @@ async fn receive(
         if let Message::Written { seq, .. } = message {
             link.peer_answered(mirror, seq, mirror.core.turn_started());
         }
-        let (peer, session) = (linked.peer, link.session);
         mirror.handle(Event::Received { peer, session, message, data });
     }
     Ok(())
