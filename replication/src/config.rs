@@ -26,10 +26,11 @@ pub struct Limits {
     pub active_extents: usize,
     /// The most that one resync message carries.
     pub resync_bytes: u64,
-    /// Resync messages under way to one peer, while clients ask nothing.
-    pub resync_idle: usize,
-    /// The same, while they do. At least 1, so that it ends.
-    pub resync_busy: usize,
+    /// Bytes of a resync under way to one peer, at most; one message always is.
+    pub resync_window: u64,
+    /// Bytes of a resync a second, at least, that a peer is sent while clients ask, if it takes so many. Not 0, so that
+    /// it ends.
+    pub resync_min_rate: u64,
 }
 
 impl Limits {
@@ -46,8 +47,8 @@ impl Default for Limits {
             peer_bytes_max: 64 << 20,
             active_extents: 1024,
             resync_bytes: 256 << 10,
-            resync_idle: 16,
-            resync_busy: 2,
+            resync_window: 4 << 20,
+            resync_min_rate: 32 << 20,
         }
     }
 }
@@ -214,8 +215,8 @@ impl ReplicaConfig {
         if self.limits.active_extents == 0 || self.limits.active_extents > Limits::ACTIVE_EXTENTS_MAX / 2 {
             return fail("active extents: 1 to 2048");
         }
-        if self.limits.resync_busy == 0 || self.limits.resync_idle == 0 {
-            return fail("a resync needs at least one message under way");
+        if self.limits.resync_min_rate == 0 {
+            return fail("a resync needs a rate at which it ends");
         }
         if self.limits.resync_bytes < self.geometry.region_bytes {
             return fail("a resync message carries at least a region");

@@ -12,6 +12,7 @@ mod checkpoint;
 mod forwarded;
 mod job;
 mod members;
+mod pace;
 mod peer;
 mod read;
 mod resync;

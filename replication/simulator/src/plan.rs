@@ -196,12 +196,13 @@ fn timing(dice: &mut Dice) -> Timing {
 }
 
 fn limits(dice: &mut Dice) -> Limits {
+    let region_bytes = REGION_SECTORS * crate::payload::SECTOR;
     Limits {
         requests_max: dice.pick(&[8, 4096, 4096]),
         peer_bytes_max: dice.pick(&[4096, 64 << 10]),
         active_extents: dice.pick(&[1, 2, 4, 16]),
-        resync_bytes: dice.pick(&[1, 2]) * REGION_SECTORS * crate::payload::SECTOR,
-        resync_idle: dice.pick(&[1, 4, 16]),
-        resync_busy: dice.pick(&[1, 2]),
+        resync_bytes: dice.pick(&[1, 2]) * region_bytes,
+        resync_window: dice.pick(&[1, 4, 16]) * 2 * region_bytes,
+        resync_min_rate: dice.pick(&[10, 1000]) * region_bytes,
     }
 }

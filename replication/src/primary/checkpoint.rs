@@ -2,7 +2,7 @@
 //! last flush is short, and marks of the activity log do not wait for the end of the resync.
 //!
 //! ```text
-//! None ─ so many bytes, or no space in the log ─▶ Sent ─ Flushed ─▶ Durable ─ a round that began since is done ─▶ None
+//! None ─ so many bytes, so long, or no space in the log ─▶ Sent ─ Flushed ─▶ Durable ─ a round that began since is done ─▶ None
 //! ```
 //! Its one rule: the peer is told `Durable` only after a round of the members that began after its own flush, and has
 //! no other flush under way until then; so what it forgets by it is durable everywhere.
@@ -15,6 +15,8 @@ use crate::message::Message;
 
 /// A peer flushes after so much of a resync.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Or after so long, however little has come: over a slow line, too, most of it counts when the link breaks.
+const CHECKPOINT_EVERY: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checkpoint {
@@ -42,7 +44,9 @@ impl Primary {
         for peer in base.peers().iter() {
             let Some(state) = &self.peers[peer.index()] else { continue };
             let is_joining = matches!(state.phase, Phase::Adopting | Phase::Resyncing);
+            let is_old = base.now.since(state.checkpoint_at) >= CHECKPOINT_EVERY;
             let is_due = state.unflushed_bytes >= CHECKPOINT_BYTES
+                || state.unflushed_bytes > 0 && is_old
                 || self.rounds.lacks_space() && !base.journal.lack(peer).unconfirmed.is_empty();
             if !is_joining || !is_due || state.checkpoint != Checkpoint::None {
                 continue;
@@ -53,6 +57,7 @@ impl Primary {
             base.send(peer, Message::Flush { epoch, flush });
             let state = self.peers[peer.index()].as_mut().expect("it is there");
             state.unflushed_bytes = 0;
+            state.checkpoint_at = base.now;
             state.checkpoint = Checkpoint::Sent(flush, base.now);
         }
     }

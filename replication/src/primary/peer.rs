@@ -5,10 +5,11 @@
 //! ```
 //! Its one rule: a peer whose link is lost begins anew; nothing of the old link counts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Primary;
 use super::checkpoint::Checkpoint;
+use super::pace::{Pace, Sent};
 use crate::base::Base;
 use crate::config::Sabotage;
 use crate::coordinator::Record;
@@ -47,12 +48,15 @@ pub(super) struct Peer {
     /// once they are first.)
     pub(super) in_flight: VecDeque<(Seq, Time)>,
     /// Resyncs under way.
-    pub(super) resyncs: BTreeSet<Seq>,
+    pub(super) resyncs: BTreeMap<Seq, Sent>,
+    pub(super) pace: Pace,
     /// Where the search for the next region goes on.
     pub(super) cursor: u64,
     pub(super) resynced_bytes: u64,
     /// The part of it that no flush covers.
     pub(super) unflushed_bytes: u64,
+    /// When the last flush of its own was asked for, or it came.
+    pub(super) checkpoint_at: Time,
     pub(super) checkpoint: Checkpoint,
     /// All that it has received is durable.
     pub(super) settled: bool,
@@ -66,10 +70,12 @@ impl Peer {
             asked_at: now,
             bytes_in_flight: 0,
             in_flight: VecDeque::new(),
-            resyncs: BTreeSet::new(),
+            resyncs: BTreeMap::new(),
+            pace: Pace::new(),
             cursor: 0,
             resynced_bytes: 0,
             unflushed_bytes: 0,
+            checkpoint_at: now,
             checkpoint: Checkpoint::None,
             settled: false,
         }
@@ -273,7 +279,7 @@ impl Primary {
         }
         base.journal.leaves(peer);
         self.lease.forget(peer);
-        for seq in state.resyncs {
+        for seq in state.resyncs.into_keys() {
             let job = self.end_job(seq);
             base.release(job.data());
         }

@@ -4,7 +4,7 @@
 //! dirty region ─▶ shared range (writes to it wait) ─▶ local read ─▶ Resync ─▶ Resynced ─▶ unconfirmed ─▶ flush
 //! nothing dirty ─▶ Settling: clients wait for this peer too ─▶ flush ─▶ a record with it
 //! ```
-//! The throttle is how many messages are under way: few while clients ask, many while they do not, never none.
+//! How much is under way, and how much of the time is left to clients while they ask, is in `pace`.
 //! Its one rule: a region's range is held from before the read until the peer has it.
 
 use super::Primary;
@@ -16,7 +16,7 @@ use crate::config::Sabotage;
 use crate::effect::DisconnectReason;
 use crate::event::LocalResult;
 use crate::fault::DiskFault;
-use crate::id::{FlushId, ReplicaId, ReplicaSet, Seq};
+use crate::id::{FlushId, ReplicaId, ReplicaSet, Seq, Time};
 use crate::message::Message;
 use crate::region::{ByteRange, RegionSet};
 use crate::superblock::BitmapPage;
@@ -44,22 +44,43 @@ impl Primary {
 
     fn resync_peer(&mut self, peer: ReplicaId, base: &mut Base) {
         let limits = base.config.limits;
-        let busy = self.clients > 0 || base.now.since(self.client_at) < YIELD_NANOSECONDS;
-        // Members' differences hold clients up: no yielding there.
-        let is_member = self.peers[peer.index()].as_ref().is_some_and(|state| state.phase == Phase::Member);
-        let under_way_max = if busy && !is_member { limits.resync_busy } else { limits.resync_idle };
-        while self.peers[peer.index()].as_ref().is_some_and(|state| state.resyncs.len() < under_way_max) {
-            let Some(range) = self.next_resync(peer, base) else { return };
+        let is_busy = self.yields_to_clients(peer, base);
+        while let Some(state) = &self.peers[peer.index()] {
+            let bytes_max = state.pace.message_bytes(base.geometry().region_bytes, &limits);
+            if !state.pace.may_send(bytes_max, is_busy, base.now) {
+                return;
+            }
+            let Some(range) = self.next_resync(peer, bytes_max, base) else { return };
+            let state = self.peers[peer.index()].as_mut().expect("it was there above");
+            let sent = state.pace.sent(range.bytes, &limits, base.now);
             let seq = self.add_job(range, Kind::Resync { to: peer, data: None }, base);
             // It may have been read at once; it cannot have ended.
             if let Some(state) = &mut self.peers[peer.index()] {
-                state.resyncs.insert(seq);
+                state.resyncs.insert(seq, sent);
             }
         }
     }
 
+    /// Whether clients come first. Members' differences hold them up: no yielding there.
+    fn yields_to_clients(&self, peer: ReplicaId, base: &Base) -> bool {
+        let is_member = self.peers[peer.index()].as_ref().is_some_and(|state| state.phase == Phase::Member);
+        !is_member && (self.clients > 0 || base.now.since(self.client_at) < YIELD_NANOSECONDS)
+    }
+
+    /// When a resync that yields to clients may go on.
+    pub(super) fn resync_at(&self, peer: ReplicaId, base: &Base) -> Option<Time> {
+        let state = self.peers[peer.index()].as_ref().filter(|state| state.phase == Phase::Resyncing)?;
+        if base.journal.lack(peer).dirty().is_empty() || !self.yields_to_clients(peer, base) {
+            return None;
+        }
+        let bytes_max = state.pace.message_bytes(base.geometry().region_bytes, &base.config.limits);
+        let idle = (self.clients == 0).then(|| self.client_at.after(YIELD_NANOSECONDS));
+        // What is due and has not gone has nothing to send.
+        state.pace.due(bytes_max).into_iter().chain(idle).filter(|&at| at > base.now).min()
+    }
+
     /// The next run of regions that a peer may lack and that is not under way: first where clients wait.
-    fn next_resync(&mut self, peer: ReplicaId, base: &Base) -> Option<ByteRange> {
+    fn next_resync(&mut self, peer: ReplicaId, bytes_max: u64, base: &Base) -> Option<ByteRange> {
         let geometry = base.geometry();
         let dirty = base.journal.lack(peer).dirty();
         let under_way = self.resyncs_of(peer, base);
@@ -75,7 +96,7 @@ impl Primary {
         let region =
             next_free(dirty, &under_way, state.cursor).or_else(|| next_free(dirty, &under_way, 0))?;
         let mut count = 1;
-        let count_max = base.config.limits.resync_bytes / geometry.region_bytes;
+        let count_max = bytes_max / geometry.region_bytes;
         while count < count_max && dirty.contains(region + count) && !under_way.contains(region + count) {
             count += 1;
         }
@@ -85,7 +106,7 @@ impl Primary {
 
     fn resyncs_of(&self, peer: ReplicaId, base: &Base) -> RegionSet {
         let mut regions = RegionSet::new();
-        for seq in self.peers[peer.index()].iter().flat_map(|state| &state.resyncs) {
+        for seq in self.peers[peer.index()].iter().flat_map(|state| state.resyncs.keys()) {
             regions.insert(&base.geometry(), self.jobs[seq].range);
         }
         regions
@@ -131,10 +152,10 @@ impl Primary {
         result: Result<(), DiskFault>,
         base: &mut Base,
     ) {
-        let known = self.peers[peer.index()].as_mut().is_some_and(|state| state.resyncs.remove(&seq));
-        if !known {
-            return;
-        }
+        let is_busy = self.yields_to_clients(peer, base);
+        let Some(state) = &mut self.peers[peer.index()] else { return };
+        let Some(sent) = state.resyncs.remove(&seq) else { return };
+        state.pace.answered(sent, is_busy, &base.config.limits, &base.config.timing, base.now);
         let job = self.end_job(seq);
         let Kind::Resync { data, .. } = job.kind else { unreachable!("a resync") };
         base.release(data);

@@ -51,7 +51,7 @@ impl Primary {
             && !matches!(state.phase, Phase::Preparing(_))
             && self.members.is_spreading();
         let owes_job = |job: &super::Job| job.sent.contains(peer) && !job.acked.contains(peer);
-        let resyncs = state.resyncs.iter().filter_map(|seq| self.jobs.get(seq));
+        let resyncs = state.resyncs.keys().filter_map(|seq| self.jobs.get(seq));
         let compares = self.compares().and_then(|seq| self.jobs.get(&seq));
         owes_record && is_over(state.asked_at, timing.flush_timeout)
             || state.checkpoint.since().is_some_and(|since| is_over(since, timing.flush_timeout))
@@ -61,8 +61,9 @@ impl Primary {
 
     /// The earliest time at which something is due.
     pub(crate) fn wake_at(&self, base: &Base) -> Time {
-        let peers = base.peers().iter().filter_map(|peer| self.silent_at(peer, base));
-        peers.fold(self.next_ping, Time::min)
+        let silent = base.peers().iter().filter_map(|peer| self.silent_at(peer, base));
+        let resync = base.peers().iter().filter_map(|peer| self.resync_at(peer, base));
+        silent.chain(resync).fold(self.next_ping, Time::min)
     }
 
     fn ping(&mut self, base: &mut Base) {
