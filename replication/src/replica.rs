@@ -26,6 +26,7 @@ use crate::message::Origin;
 use crate::primary::{Beginning, End, Primary, Source};
 use crate::region::{ByteRange, Geometry};
 use crate::secondary::Secondary;
+use crate::status::RoleState;
 use crate::superblock::{Stored, Superblock};
 
 #[derive(Clone, Debug)]
@@ -180,8 +181,10 @@ impl Replica {
             (Command::Demote | Command::HandOver | Command::Verify { .. }, Role::Secondary(_)) => {
                 base.answer(command, Err(Refusal::NotLeader));
             }
-            (Command::Discard, Role::Primary(_)) => base.answer(command, Err(Refusal::Leads)),
-            (Command::Discard, Role::Secondary(_)) => self.discard(command),
+            (Command::Discard, Role::Primary(primary)) if primary.role_state() == RoleState::Leads => {
+                base.answer(command, Err(Refusal::Leads));
+            }
+            (Command::Discard, _) => self.discard(command),
         }
     }
 
@@ -197,10 +200,16 @@ impl Replica {
             && base.peers().iter().all(is_blank)
     }
 
-    /// This copy yields: it is as new, and will be overwritten by whoever leads.
+    /// This copy yields: it is as new, and will be overwritten by whoever leads. Its own attempts to lead end; they may
+    /// be in vain for ever.
     fn discard(&mut self, command: CommandId) {
-        if self.candidate.is_some() {
+        if self.candidate.as_ref().is_some_and(Candidate::is_commanded) {
             return self.base.answer(command, Err(Refusal::Busy));
+        }
+        self.candidate = None;
+        if let Role::Primary(primary) = &mut self.role {
+            primary.stop(End::Follow);
+            self.end_term();
         }
         if let Role::Secondary(secondary) = &mut self.role {
             secondary.unfollow(&mut self.base);
@@ -224,6 +233,8 @@ impl Replica {
             let hello = self.base.hello_message(false);
             self.base.send(peer, hello);
         }
+        // It may have been given up before: then nothing is written.
+        self.answer_discards();
     }
 
     fn answer_discards(&mut self) {

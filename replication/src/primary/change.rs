@@ -143,10 +143,16 @@ impl Primary {
         if self.members.begins() {
             needed = needed.union(self.members.required).without(base.own());
         }
-        let suspends = base.config.coordination == Coordination::Static
-            && base.config.on_peer_loss == OnPeerLoss::Suspend
-            && !self.members.begins();
+        let suspends = base.by_majority() && !self.members.begins() && !self.only_demotes();
         adopted.covers(needed) && (!suspends || base.config.is_majority(adopted.count() + 1))
+    }
+
+    /// Whether the latest record says no more than that nobody leads: nothing is done by it, and one who does not know
+    /// it comes to the same members.
+    fn only_demotes(&self) -> bool {
+        let record = &self.members.record;
+        record.leader.is_none()
+            && self.members.in_force.is_some_and(|in_force| in_force.in_sync == record.in_sync)
     }
 
     /// Peers that have adopted the latest record.

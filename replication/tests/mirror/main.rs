@@ -3,6 +3,7 @@
 
 mod cluster;
 mod crash;
+mod operators;
 mod orders;
 mod rules;
 mod seeds;
