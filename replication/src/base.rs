@@ -3,8 +3,6 @@
 //! Its one rule: a local operation that an earlier role started comes back to nobody, but is waited for before the
 //! copy is given to another leader.
 
-use std::collections::BTreeMap;
-
 use crate::config::{OnPeerLoss, ReplicaConfig, Sabotage};
 use crate::coordinator::{Coordination, Decision, Record};
 use crate::effect::{DisconnectReason, Effect, Notice};
@@ -17,6 +15,7 @@ use crate::id::{
 };
 use crate::journal::Journal;
 use crate::message::{Hello, Message};
+use crate::numbered::Numbered;
 use crate::region::{ByteRange, Geometry};
 use crate::witness::Witness;
 
@@ -58,7 +57,7 @@ pub(crate) struct Base {
     pub(crate) now: Time,
     pub(crate) out: Vec<Effect>,
     next_op: u64,
-    locals: BTreeMap<OpId, Local>,
+    locals: Numbered<OpId, Local>,
     /// Local changes under way, of this and earlier roles.
     changing: usize,
     /// Grows with every change of role.
@@ -92,7 +91,7 @@ impl Base {
             now,
             out: Vec::new(),
             next_op: 0,
-            locals: BTreeMap::new(),
+            locals: Numbered::default(),
             changing: 0,
             generation: 0,
             granted_until,
@@ -238,6 +237,11 @@ impl Base {
     pub(crate) fn new_generation(&mut self) {
         self.generation += 1;
         self.journal.activity.none_awaited();
+    }
+
+    /// Grows with every change of role.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether no local change is under way, so that others' bytes may be put here safely.

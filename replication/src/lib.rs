@@ -19,6 +19,7 @@ pub mod id;
 mod journal;
 mod lease;
 pub mod message;
+mod numbered;
 mod order;
 mod primary;
 pub mod region;
@@ -41,6 +42,6 @@ pub use id::{
 };
 pub use message::{Message, Place};
 pub use region::{ByteRange, Geometry, RegionSet};
-pub use replica::Replica;
+pub use replica::{ReadAtOnce, Replica};
 pub use status::{PeerState, PeerStatus, RoleState, Status};
 pub use superblock::{BitmapPage, MetadataRecord, Stored, Superblock};

@@ -4,9 +4,10 @@
 //! exclusive one that overlaps.
 //! Its one rule: whoever comes later waits for whoever came earlier, also for those that still wait themselves.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::id::Seq;
+use crate::numbered::Numbered;
 use crate::region::ByteRange;
 
 #[derive(Clone, Debug)]
@@ -22,8 +23,9 @@ struct Holder {
 /// Ranges held or waited for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
-    holders: BTreeMap<Seq, Holder>,
-    by_start: BTreeMap<(u64, Seq), ()>,
+    holders: Numbered<Seq, Holder>,
+    /// In order.
+    by_start: Vec<(u64, Seq)>,
     /// No range that is held is longer.
     bytes_max: u64,
 }
@@ -34,9 +36,9 @@ impl Order {
     pub(crate) fn add(&mut self, seq: Seq, range: ByteRange, shared: bool) -> bool {
         let mut blockers = 0;
         if !self.holders.is_empty() {
-            let from = range.start.saturating_sub(self.bytes_max);
-            for (&(_, other), ()) in self.by_start.range((from, Seq(0))..(range.end(), Seq(0))) {
-                let holder = self.holders.get_mut(&other).expect("both maps hold the same");
+            let near = self.near(range);
+            for (_, other) in &self.by_start[near] {
+                let holder = self.holders.get_mut(other).expect("both hold the same");
                 if holder.range.overlaps(range) && !(shared && holder.shared) {
                     holder.waiters.push(seq);
                     blockers += 1;
@@ -44,16 +46,37 @@ impl Order {
             }
         }
         self.bytes_max = if self.holders.is_empty() { range.bytes } else { self.bytes_max.max(range.bytes) };
-        self.by_start.insert((range.start, seq), ());
+        let entry = (range.start, seq);
+        self.by_start.insert(self.by_start.partition_point(|before| *before < entry), entry);
         self.holders.insert(seq, Holder { range, shared, blockers, waiters: Vec::new() });
         blockers == 0
+    }
+
+    /// Whether no exclusive holder, or one that waits to be, overlaps a range.
+    pub(crate) fn is_unwritten(&self, range: ByteRange) -> bool {
+        if self.holders.is_empty() {
+            return true;
+        }
+        self.by_start[self.near(range)].iter().all(|(_, seq)| {
+            let holder = &self.holders[seq];
+            holder.shared || !holder.range.overlaps(range)
+        })
+    }
+
+    /// Where in `by_start` all are that may overlap a range.
+    fn near(&self, range: ByteRange) -> Range<usize> {
+        let from = range.start.saturating_sub(self.bytes_max);
+        let first = self.by_start.partition_point(|&(start, _)| start < from);
+        let behind = self.by_start[first..].partition_point(|&(start, _)| start < range.end());
+        first..first + behind
     }
 
     /// Gives a range back; who has theirs now is appended.
     #[inline]
     pub(crate) fn remove(&mut self, seq: Seq, ready: &mut Vec<Seq>) {
         let Some(holder) = self.holders.remove(&seq) else { return };
-        self.by_start.remove(&(holder.range.start, seq));
+        let at = self.by_start.binary_search(&(holder.range.start, seq));
+        self.by_start.remove(at.expect("both hold the same"));
         for waiter in holder.waiters {
             // One that has given up is no longer here.
             let Some(waiting) = self.holders.get_mut(&waiter) else { continue };
@@ -97,6 +120,19 @@ mod tests {
         assert_eq!(ready, [Seq(2)]);
         order.remove(Seq(2), &mut ready);
         assert_eq!(ready, [Seq(2), Seq(3)]);
+    }
+
+    #[test]
+    fn a_range_is_written_while_a_write_holds_or_awaits_a_part_of_it() {
+        let mut order = Order::default();
+        assert!(order.add(Seq(1), range(0, 10), true));
+        assert!(order.is_unwritten(range(0, 10)));
+        assert!(!order.add(Seq(2), range(5, 10), false));
+        assert!(!order.is_unwritten(range(14, 10)));
+        assert!(order.is_unwritten(range(15, 10)));
+        order.remove(Seq(1), &mut Vec::new());
+        order.remove(Seq(2), &mut Vec::new());
+        assert!(order.is_unwritten(range(0, 100)));
     }
 
     #[test]

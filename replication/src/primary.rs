@@ -44,6 +44,7 @@ use crate::history::History;
 use crate::id::{DataId, Epoch, ForwardId, ReplicaId, ReplicaSet, RequestId, Seq, Time};
 use crate::lease::Lease;
 use crate::message::{Message, Origin};
+use crate::numbered::Numbered;
 use crate::order::Order;
 use crate::region::ByteRange;
 use crate::status::{PeerState, RoleState};
@@ -76,7 +77,7 @@ pub(crate) struct Primary {
     /// Peers that have told where their copies may differ since earlier terms.
     reported: ReplicaSet,
     peers: Vec<Option<Peer>>,
-    jobs: BTreeMap<Seq, Job>,
+    jobs: Numbered<Seq, Job>,
     order: Order,
     next_seq: u64,
     /// Jobs that have their range since just now.
@@ -115,7 +116,7 @@ impl Primary {
             members: Members::new(&beginning, base.journal.superblock().era),
             reported: ReplicaSet::EMPTY,
             peers: (0..base.config.names.len()).map(|_| None).collect(),
-            jobs: BTreeMap::new(),
+            jobs: Numbered::default(),
             order: Order::default(),
             next_seq: 0,
             ready: Vec::new(),

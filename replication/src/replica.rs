@@ -35,6 +35,14 @@ enum Role {
     Primary(Box<Primary>),
 }
 
+/// A read that was begun without an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadAtOnce {
+    range: ByteRange,
+    /// Of the term in which it was begun.
+    generation: u64,
+}
+
 /// One node's machine for one volume.
 #[derive(Clone, Debug)]
 pub struct Replica {
@@ -65,6 +73,22 @@ impl Replica {
         let resume_at = led.then_some(now);
         let (candidate, forward, discarding) = (None, Forward::default(), Vec::new());
         Ok(Replica { base, role, candidate, forward, resume_at, discarding, woken_for: None })
+    }
+
+    /// Whether a client's read may be tried at once: read the local bytes, then ask `may_answer`. A read that may not,
+    /// or fails, is submitted.
+    pub fn reads_at_once(&self, range: ByteRange) -> Option<ReadAtOnce> {
+        let Role::Primary(primary) = &self.role else { return None };
+        let may = is_within(Operation::Read { range }, self.base.geometry())
+            && primary.reads_at_once(range, &self.base);
+        may.then(|| ReadAtOnce { range, generation: self.base.generation() })
+    }
+
+    /// Whether what was read since `reads_at_once` is what the volume holds. `now` must be later than the read.
+    pub fn may_answer(&mut self, read: ReadAtOnce, now: Time) -> bool {
+        self.base.now = now.max(self.base.now);
+        let Role::Primary(primary) = &mut self.role else { return false };
+        read.generation == self.base.generation() && primary.may_answer(read.range, &self.base)
     }
 
     /// Takes an event and answers with effects.

@@ -2,9 +2,9 @@
 //!
 //! Its one rule: a request whose node has died is never answered, and may have been carried out.
 
-use replication::{ByteRange, Change, Event, Fault, Operation, RequestId};
+use replication::{ByteRange, Change, Event, Fault, Operation, ReadAtOnce, RequestId};
 
-use crate::disk::sectors;
+use crate::disk::{Work, fault_of, sectors};
 use crate::happen::Happening;
 use crate::node::Node;
 use crate::options::Arrangement;
@@ -124,7 +124,45 @@ impl World {
             }
             _ => None,
         };
-        self.step(node, Event::Submit { request: RequestId(u64::from(request)), operation, data });
+        let request = RequestId(u64::from(request));
+        if !self.reads_at_once(node, request, operation) {
+            self.step(node, Event::Submit { request, operation, data });
+        }
+    }
+
+    /// As a node does it: reads at once where the machine says that it may, and asks again afterwards.
+    fn reads_at_once(&mut self, node: usize, request: RequestId, operation: Operation) -> bool {
+        let Operation::Read { range } = operation else { return false };
+        let replica = self.nodes[node].replica.as_ref();
+        // Some as if they had met a write.
+        let Some(read) =
+            replica.and_then(|replica| replica.reads_at_once(range)).filter(|_| !request.0.is_multiple_of(3))
+        else {
+            return false;
+        };
+        self.begin_work(node, Work::ReadAtOnce { request, read, range });
+        true
+    }
+
+    /// What the machine is to be told when such a read has failed, or may not be answered.
+    pub(crate) fn read_at_once_ends(
+        &mut self,
+        node: usize,
+        request: RequestId,
+        read: ReadAtOnce,
+        range: ByteRange,
+    ) -> Option<Event> {
+        let state = &mut self.nodes[node];
+        let now = state.clock.local(self.now);
+        let work = Work::ReadAtOnce { request, read, range };
+        let fault = fault_of(&work, &state.disk.trouble, state.disk.flush_failed, &mut self.dice);
+        let replica = state.replica.as_mut().filter(|_| fault.is_none());
+        if !replica.is_some_and(|replica| replica.may_answer(read, now)) {
+            return Some(Event::Submit { request, operation: Operation::Read { range }, data: None });
+        }
+        let payload = state.disk.read(range);
+        self.completed(node, request, Ok(Some(payload)));
+        None
     }
 
     /// A node has answered a request.

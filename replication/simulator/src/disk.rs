@@ -8,7 +8,9 @@
 
 use std::collections::VecDeque;
 
-use replication::{ByteRange, History, MetadataRecord, OpId, ReplicaSet, Stored, Superblock};
+use replication::{
+    ByteRange, History, MetadataRecord, OpId, ReadAtOnce, ReplicaSet, RequestId, Stored, Superblock,
+};
 
 use crate::dice::Dice;
 use crate::payload::{Payload, SECTOR};
@@ -18,6 +20,12 @@ use crate::payload::{Payload, SECTOR};
 pub(crate) enum Work {
     Read {
         op: OpId,
+        range: ByteRange,
+    },
+    /// A client's read that its node has begun without asking the machine for it.
+    ReadAtOnce {
+        request: RequestId,
+        read: ReadAtOnce,
         range: ByteRange,
     },
     /// None: zeros.
@@ -231,7 +239,7 @@ pub(crate) fn fault_of(
 ) -> Option<replication::DiskFault> {
     use replication::DiskFault;
     let chance = match work {
-        Work::Read { .. } | Work::Checksum { .. } => trouble.reads,
+        Work::Read { .. } | Work::ReadAtOnce { .. } | Work::Checksum { .. } => trouble.reads,
         Work::Write { .. } if trouble.full => return dice.one_in(2).then_some(DiskFault::NoSpace),
         Work::Write { .. } => trouble.writes,
         Work::Flush { .. } if flush_failed => return Some(DiskFault::Io),

@@ -8,7 +8,7 @@ use crate::payload::SECTOR;
 use crate::plan::MS;
 use crate::report::Checker;
 use crate::words;
-use crate::world::World;
+use crate::world::{SLOWEST, World};
 
 /// From the last fault until everybody is in sync and everything is answered.
 const WHOLE_WITHIN: u64 = 90_000 * MS;
@@ -149,6 +149,8 @@ impl World {
     }
 
     fn nothing_left(&mut self) {
+        // What a disk was asked while it was slow takes its time, also where nobody waits for it any more.
+        self.run_until(SLOWEST, MS, |world| world.nodes.iter().all(|node| node.disk.is_idle()));
         self.run_until(500 * MS, u64::MAX, |_| false);
         for node in 0..self.plan.nodes {
             let held = self.nodes[node].held.count();

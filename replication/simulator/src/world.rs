@@ -20,7 +20,7 @@ use crate::report::{Checker, Failure, Statistics};
 use crate::words;
 
 /// No disk takes longer.
-const SLOWEST: u64 = 5_000 * MS;
+pub(crate) const SLOWEST: u64 = 5_000 * MS;
 
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -235,8 +235,13 @@ impl World {
             return;
         }
         let work = self.nodes[node].disk.end(slot);
-        let event = self.work_ends(node, work);
-        self.step(node, event);
+        let event = match work {
+            Work::ReadAtOnce { request, read, range } => self.read_at_once_ends(node, request, read, range),
+            work => Some(self.work_ends(node, work)),
+        };
+        if let Some(event) = event {
+            self.step(node, event);
+        }
     }
 
     fn deliver(&mut self, from: usize, to: usize) {
@@ -367,6 +372,7 @@ impl World {
                 disk.flush(upto);
                 (op, Ok(LocalResult::Done))
             }
+            (Work::ReadAtOnce { .. }, _) => unreachable!("it ends elsewhere"),
             (Work::Checksum { op, range }, None) => (op, Ok(LocalResult::Checksum(disk.checksum(range)))),
         };
         Event::LocalDone { op, result }

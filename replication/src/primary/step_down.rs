@@ -199,7 +199,7 @@ impl Primary {
             let missed = base.journal.lack(peer).dirty().clone();
             base.journal.inherited.union(&missed);
         }
-        for (_, job) in std::mem::take(&mut self.jobs) {
+        for job in std::mem::take(&mut self.jobs).into_values() {
             let (source, sent_before) = match job.kind {
                 Kind::Write { .. } if job.answered => {
                     base.release(job.data());
