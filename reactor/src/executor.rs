@@ -194,14 +194,20 @@ impl Core {
         if finished.get() {
             return;
         }
-        let now = self.now();
-        let wait = match self.0.ready.borrow().is_empty() {
-            true => waiting.decide(now, self.next_timer()),
-            false => Wait::No,
-        };
+        if !self.0.ready.borrow().is_empty() {
+            self.harvest(Wait::No);
+            self.fire_timers();
+            return waiting.worked(self.turn_started());
+        }
+        // After a turn without work the time is that of its harvest.
+        let now = if waiting.spins() { self.turn_started() } else { self.now() };
+        let wait = waiting.decide(now, self.next_timer());
         let worked = self.harvest(wait);
         let fired = self.fire_timers();
         waiting.learn(worked || fired, wait, now, self.turn_started());
+        if waiting.is_due_to_yield(self.turn_started()) {
+            std::thread::yield_now();
+        }
     }
 
     fn run_ready(&self) {

@@ -1,7 +1,7 @@
 //! When a core without work spins, and when it sleeps.
 //!
 //! Spinning has a budget that doubles when a sleep proved short and halves when it proved long: an idle core
-//! comes to use none.
+//! comes to use none. Who spins lets others have the CPU now and then: it may not be its alone.
 
 use std::time::Duration;
 
@@ -23,14 +23,39 @@ pub(super) struct Waiting {
     idle: Idle,
     budget: Duration,
     last_work: Moment,
+    /// The last turn had nothing to do and did not sleep.
+    spins: bool,
+    yielded: Moment,
 }
 
 /// The smallest budget that is worth spinning for.
 const BUDGET_MIN: Duration = Duration::from_micros(2);
+/// How long a spinning core keeps its CPU from others that want it.
+const YIELD_AFTER: Duration = Duration::from_micros(4);
 
 impl Waiting {
     pub(super) fn new(idle: Idle, now: Moment) -> Waiting {
-        Waiting { idle, budget: Duration::ZERO, last_work: now }
+        Waiting { idle, budget: Duration::ZERO, last_work: now, spins: false, yielded: now }
+    }
+
+    /// Whether nothing has been done since the last harvest.
+    pub(super) fn spins(&self) -> bool {
+        self.spins
+    }
+
+    /// There was work, and there is more.
+    pub(super) fn worked(&mut self, now: Moment) {
+        self.last_work = now;
+        self.spins = false;
+    }
+
+    /// Whether a spinning core should let others have the CPU for once.
+    pub(super) fn is_due_to_yield(&mut self, now: Moment) -> bool {
+        let is_due = self.spins && self.idle != Idle::Busy && now - self.yielded >= YIELD_AFTER;
+        if is_due {
+            self.yielded = now;
+        }
+        is_due
     }
 
     pub(super) fn decide(&self, now: Moment, next_timer: Option<Moment>) -> Wait {
@@ -54,6 +79,7 @@ impl Waiting {
                 self.budget = Duration::ZERO;
             }
         }
+        self.spins = !worked && wait == Wait::No;
         if worked {
             self.last_work = after;
         } else if wait != Wait::No {
