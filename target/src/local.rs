@@ -123,6 +123,16 @@ impl Local {
         self.store.write(offset, data, durable).await
     }
 
+    /// The same, where the store never waits; `None` where it may.
+    pub fn write_at_once(&self, offset: u64, data: &View) -> Option<Result<(), Fault>> {
+        if !self.needs_no_lock() {
+            return None;
+        }
+        let _running = self.change();
+        let inside = self.still_inside(offset, data.len() as u64, Kind::NoSpace);
+        inside.map(|()| self.store.write_at_once(offset, data).then_some(())).transpose()
+    }
+
     /// Writes `data` if the volume holds `expected` there, with no other write of any client in between; else
     /// writes nothing and gives the place of the first byte that differs, counted from `offset`.
     pub async fn compare_and_write(

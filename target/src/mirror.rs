@@ -27,8 +27,8 @@ use std::sync::Arc;
 use reactor::Core;
 use replication::wire::handshake::VolumeFacts;
 use replication::{
-    Effect, Event, Incarnation, Limits, NodeId, Replica, ReplicaConfig, ReplicaId, RoleState, Time, Timing,
-    VolumeId,
+    Effect, Event, Incarnation, Limits, Message, NodeId, Operation, Replica, ReplicaConfig, ReplicaId,
+    RoleState, Time, Timing, VolumeId,
 };
 
 use crate::fault::{Fault, Kind};
@@ -196,26 +196,38 @@ impl Mirror {
 
     /// Gives the machine an event, and does all that it asks for.
     fn handle(&self, event: Event) {
-        self.events.borrow_mut().push_back(event);
         if self.is_stepping.replace(true) {
+            self.events.borrow_mut().push_back(event);
             return;
         }
         let mut effects = self.effects.take();
-        loop {
-            let next = self.events.borrow_mut().pop_front();
-            let Some(event) = next else { break };
-            if self.is_closed.get() {
-                continue;
+        let mut next = Some(event);
+        while let Some(event) = next {
+            if !self.is_closed.get() {
+                let now = self.time_of(&event);
+                self.machine.borrow_mut().step(event, now, &mut effects);
+                for effect in effects.drain(..) {
+                    self.carry_out(effect, now);
+                }
             }
-            let now = Time(self.core.now().0);
-            self.machine.borrow_mut().step(event, now, &mut effects);
-            for effect in effects.drain(..) {
-                self.carry_out(effect, now);
-            }
+            next = self.events.borrow_mut().pop_front();
         }
         self.effects.replace(effects);
         self.settings.borrow().era.set(self.machine.borrow().era());
         self.is_stepping.set(false);
+    }
+
+    /// What only moves a write on is as old as this turn of the core: no clock need be read.
+    fn time_of(&self, event: &Event) -> Time {
+        let now = match event {
+            Event::Submit { operation: Operation::Write { .. }, .. }
+            | Event::LocalDone { .. }
+            | Event::Received { message: Message::Write { .. } | Message::Written { .. }, .. } => {
+                self.core.turn_started()
+            }
+            _ => self.core.now(),
+        };
+        Time(now.0)
     }
 
     fn this(&self) -> Rc<Mirror> {

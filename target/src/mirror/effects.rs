@@ -76,7 +76,6 @@ impl Mirror {
         durable: bool,
         now: Moment,
     ) {
-        let mirror = self.this();
         match (change, data) {
             (Change::Data, Some(data)) => {
                 let (view, since) = self.payloads.share(data);
@@ -84,19 +83,29 @@ impl Mirror {
                 if leads {
                     self.stages.record(Stage::Order, now - since);
                 }
+                if let Some(result) = self.local.write_at_once(range.start, &view) {
+                    if leads {
+                        self.stages.record(Stage::LocalWrite, self.core.turn_started() - now);
+                    }
+                    return self.done(op, result.map(|()| LocalResult::Done));
+                }
+                let mirror = self.this();
                 self.core.spawn(async move {
                     let result = mirror.local.write(range.start, view, durable).await;
                     if leads {
-                        mirror.stages.record(Stage::LocalWrite, mirror.core.now() - now);
+                        mirror.stages.record(Stage::LocalWrite, mirror.core.turn_started() - now);
                     }
                     mirror.done(op, result.map(|()| LocalResult::Done));
                 });
             }
-            (Change::Zero { deallocate }, _) => self.core.spawn(async move {
-                let how = Zeroing { may_unmap: deallocate, fast_only: false };
-                let result = mirror.local.write_zeroes(range.start, range.bytes, how, durable).await;
-                mirror.done(op, result.map(|()| LocalResult::Done));
-            }),
+            (Change::Zero { deallocate }, _) => {
+                let mirror = self.this();
+                self.core.spawn(async move {
+                    let how = Zeroing { may_unmap: deallocate, fast_only: false };
+                    let result = mirror.local.write_zeroes(range.start, range.bytes, how, durable).await;
+                    mirror.done(op, result.map(|()| LocalResult::Done));
+                });
+            }
             (Change::Data, None) => unreachable!("a write of data has data"),
         }
     }

@@ -115,6 +115,13 @@ impl Store {
         }
     }
 
+    /// The same, where the store is in memory; `false` where it is not.
+    pub fn write_at_once(&self, offset: u64, data: &View) -> bool {
+        let Store::Memory(memory) = self else { return false };
+        memory.write(offset, data);
+        true
+    }
+
     /// Makes everything written so far durable.
     pub async fn sync(&self) -> Result<(), Fault> {
         match self {
