@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::libc;
 use reactor::{Buffer, Core, Gather, Handle, Path, io as verbs};
@@ -98,6 +99,11 @@ impl Channel {
     /// Whether TLS is in use.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Waits for the next turn of the core: all that has been begun is on its way then.
+    pub async fn pause(&self) {
+        verbs::sleep(&self.core, Duration::ZERO).await;
     }
 
     /// What has come; `None` at the end of the stream. `len_max` 0 takes all that fits a receive buffer.

@@ -17,6 +17,9 @@ const LARGE_PAYLOAD_BYTES: usize = 32 << 10;
 /// Who wants to know that something comes is told after so much of a payload.
 const PART_BYTES: usize = 64 << 10;
 
+/// Between two pauses. Peers that get less at a time cost more than what working at the same time gains.
+const PAUSE_BYTES: usize = 32 << 10;
+
 /// The stream of one client.
 pub struct Incoming<'a> {
     channel: &'a Channel,
@@ -29,12 +32,26 @@ pub struct Incoming<'a> {
     lends: bool,
     /// Told whenever something has come.
     tells: Option<&'a dyn Fn()>,
+    /// Others have their turn in between.
+    pauses: bool,
+    /// Taken since the last pause, or receive.
+    taken: usize,
 }
 
 impl<'a> Incoming<'a> {
     /// The bytes of `channel`, after `leftover`. `lends`: payloads are mostly taken by `lend`.
     pub fn new(channel: &'a Channel, leftover: Vec<u8>, lends: bool) -> Incoming<'a> {
-        Incoming { channel, leftover, current: None, at: 0, expect_large: false, lends, tells: None }
+        Incoming {
+            channel,
+            leftover,
+            current: None,
+            at: 0,
+            expect_large: false,
+            lends,
+            tells: None,
+            pauses: false,
+            taken: 0,
+        }
     }
 
     /// The same; `tells` is called whenever something has come, also parts of a payload.
@@ -43,8 +60,19 @@ impl<'a> Incoming<'a> {
         self
     }
 
+    /// The same, pausing between two headers for one turn of the core, after every `PAUSE_BYTES` of one receive: what
+    /// has been begun with them goes out to peers before the rest is looked at, so that they work at the same time as we.
+    pub fn with_pauses(mut self, pauses: bool) -> Incoming<'a> {
+        self.pauses = pauses;
+        self
+    }
+
     /// The next `header.len()` bytes; `false` at a clean end of the stream.
     pub async fn header(&mut self, header: &mut [u8]) -> Result<bool, Fault> {
+        if self.pauses && self.taken >= PAUSE_BYTES && self.current.is_some() {
+            self.taken = 0;
+            self.channel.pause().await;
+        }
         let mut filled = 0;
         loop {
             filled += self.take(&mut header[filled..]);
@@ -132,6 +160,7 @@ impl<'a> Incoming<'a> {
 
     fn skip(&mut self, count: usize) {
         self.at += count;
+        self.taken += count;
         if self.current.as_ref().is_some_and(|current| current.len() == self.at) {
             self.current = None;
         }
@@ -139,6 +168,7 @@ impl<'a> Incoming<'a> {
 
     async fn receive(&mut self, len_max: u32) -> Result<bool, Fault> {
         let Some(buffer) = self.channel.receive(len_max).await? else { return Ok(false) };
+        self.taken = 0;
         self.current = Some(Rc::new(buffer));
         self.at = 0;
         if let Some(tells) = self.tells {

@@ -219,7 +219,8 @@ async fn receive(
             mirror.handle(Event::Heard { peer, session });
         }
     };
-    let mut incoming = Incoming::new(channel, leftover, mirror.local.is_immediate()).telling(&hears);
+    let mut incoming =
+        Incoming::new(channel, leftover, mirror.local.is_immediate()).telling(&hears).with_pauses(true);
     let mut head = [0; HEADER_BYTES];
     let mut control = Vec::new();
     while incoming.header(&mut head).await? {

@@ -174,6 +174,14 @@ impl Connection {
         units.iter().any(|attached| attached.unit.local().is_some_and(|unit| unit.volume().is_immediate()))
     }
 
+    /// Whether any of its volumes is mirrored.
+    pub fn has_mirrors(&self) -> bool {
+        let units = self.units.borrow();
+        units
+            .iter()
+            .any(|attached| attached.unit.local().is_some_and(|unit| unit.volume().mirror().is_some()))
+    }
+
     /// Whether the session may go on under `settings`.
     pub fn may_stay(&self, settings: &IscsiSettings) -> bool {
         let address = self.client.address().map(|address| address.ip());

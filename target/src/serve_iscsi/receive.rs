@@ -54,7 +54,8 @@ enum Left {
 
 async fn receive(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<Left, Fault> {
     let lends = connection.lends();
-    let mut incoming = Incoming::new(&connection.channel, leftover, lends);
+    let mut incoming =
+        Incoming::new(&connection.channel, leftover, lends).with_pauses(connection.has_mirrors());
     let mut effects = Vec::new();
     let mut bhs = [0; BHS_BYTES];
     while !connection.client.is_stopping() && incoming.header(&mut bhs).await? {

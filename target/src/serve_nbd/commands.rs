@@ -40,7 +40,9 @@ pub async fn serve(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(),
 }
 
 async fn read_requests(connection: &Rc<Connection>, leftover: Vec<u8>) -> Result<(), Fault> {
-    let mut incoming = Incoming::new(&connection.channel, leftover, connection.volume.is_immediate());
+    let volume = &connection.volume;
+    let mut incoming = Incoming::new(&connection.channel, leftover, volume.is_immediate())
+        .with_pauses(volume.mirror().is_some());
     let style = connection.style;
     let mut header = [0; EXTENDED_REQUEST_BYTES];
     let header = &mut header[..style.request_bytes()];
