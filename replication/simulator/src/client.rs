@@ -115,7 +115,11 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, request: u32) {
-        let Request { node, operation, .. } = self.clients.get(request);
+        let Request { node, operation, open, .. } = self.clients.get(request);
+        if !open {
+            // The node that it waited for has thawed only to be killed.
+            return;
+        }
         let node = usize::from(node);
         let data = match operation {
             Operation::Write { range, change: Change::Data, .. } => {

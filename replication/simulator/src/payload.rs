@@ -76,7 +76,7 @@ impl Held {
         self.slots[index as usize].payload.take()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Payload> {
+        self.slots.iter().filter_map(|slot| slot.payload.as_ref())
     }
 }

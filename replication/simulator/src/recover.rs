@@ -153,9 +153,11 @@ impl World {
         self.run_until(SLOWEST, MS, |world| world.nodes.iter().all(|node| node.disk.is_idle()));
         self.run_until(500 * MS, u64::MAX, |_| false);
         for node in 0..self.plan.nodes {
-            let held = self.nodes[node].held.count();
-            if held > 0 {
-                let text = format!("node {} still holds {held} payloads", words::name(node));
+            let held: Vec<String> =
+                self.nodes[node].held.all().map(|payload| words::values(Some(payload))).collect();
+            if !held.is_empty() {
+                let (name, count) = (words::name(node), held.len());
+                let text = format!("node {name} still holds {count} payloads:{}", held.concat());
                 self.fail(Checker::Payload, text);
             }
             if !self.nodes[node].disk.is_idle() && self.nodes[node].disk.trouble.slower == 1 {
