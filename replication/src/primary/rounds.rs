@@ -65,7 +65,6 @@ impl Rounds {
 
     /// Marks are to be made droppable.
     pub(super) fn want_space(&mut self) {
-        self.wanted = true;
         self.lacks_space = true;
     }
 
@@ -138,7 +137,12 @@ impl Primary {
         let mends = self.mending && self.is_mended(base) && base.now >= self.rounds.not_before;
         // While members may differ, one of them may have lost what a client wants durable on all.
         let serves = !self.mending || mends;
-        let is_wanted = serves && !self.rounds.next.is_empty() || self.rounds.wanted || settles || mends;
+        let sent = self.members_linked().union(self.settling()).with(base.own());
+        // Where all is confirmed, a round makes no space: what is marked waits for a peer's own flush, or for a page.
+        let frees = self.rounds.lacks_space
+            && sent.iter().any(|replica| !base.journal.lack(replica).unconfirmed.is_empty());
+        let asked = serves && !self.rounds.next.is_empty();
+        let is_wanted = asked || self.rounds.wanted || frees || settles || mends;
         // The last record of a term comes after its last round; who asks then asks the next leader.
         let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
         if !may_begin || self.rounds.round.is_some() || !is_wanted {
@@ -148,7 +152,6 @@ impl Primary {
         self.rounds.lacks_space = false;
         self.rounds.written = false;
         let id = self.rounds.next_id();
-        let sent = self.members_linked().union(self.settling()).with(base.own());
         let epoch = self.members.record().epoch;
         for replica in sent.iter() {
             base.journal.lack_mut(replica).unconfirmed.begin_flush();
@@ -230,7 +233,10 @@ impl Primary {
         }
         let round = self.rounds.round.take().expect("it is there");
         if round.mends {
-            base.journal.inherited.clear();
+            // If our disk has failed, what it has not taken is only here in part, and no round makes it whole.
+            if base.disk_failed.is_none() {
+                base.journal.inherited.clear();
+            }
             self.mending = false;
             self.retry = true;
         }
