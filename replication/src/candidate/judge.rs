@@ -79,7 +79,7 @@ impl Candidate {
             return Err(Refusal::NotInSync { since, in_sync: latest.in_sync });
         }
         if !stale {
-            enough(&latest, known, base)?;
+            self.enough(latest, known, base)?;
         }
         let mut history = known.history.clone();
         history.extend(&latest);
@@ -95,6 +95,50 @@ impl Candidate {
             loses = false;
         }
         Ok(Beginning { record, history, required, loses, full: ReplicaSet::EMPTY, command: self.command })
+    }
+
+    /// Whether nobody who has not promised can have gone on from this record, or from one before it.
+    fn enough(&self, latest: Record, known: &Known, base: &Base) -> Result<(), Refusal> {
+        let superblock = base.journal.superblock();
+        let is_ours = superblock.in_force && superblock.record == Some(latest);
+        if is_ours && latest.in_sync == ReplicaSet::only(base.own()) {
+            // The only copy: nobody else may lead by this record, and only who leads by it lets others in.
+            return Ok(());
+        }
+        let replicas = base.config.names.len();
+        let reachable = known.with_us.count();
+        let is_majority = base.config.is_majority(reachable);
+        if base.config.on_peer_loss == OnPeerLoss::Suspend {
+            return if is_majority { Ok(()) } else { Err(Refusal::NoMajority { reachable, replicas }) };
+        }
+        let mut record = latest;
+        loop {
+            let needed = match record.leader {
+                Some(leader) => ReplicaSet::only(leader),
+                None if is_majority => ReplicaSet::EMPTY,
+                None => record.in_sync,
+            };
+            let unreachable = needed.minus(known.with_us);
+            if !unreachable.is_empty() {
+                return Err(Refusal::MayHaveGoneOn { unreachable });
+            }
+            let is_first = record.epoch == record.term;
+            let its = record.leader.filter(|_| is_first).and_then(|leader| self.record_of(leader, base));
+            match its {
+                // A term that may never have been in force: its leader writes it down last. It was a member before, so
+                // its own record is the last in force, or later; and whoever led by that may have gone on.
+                Some(its) if its.rank() < record.rank() => record = its,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The latest record that one knows who has promised.
+    fn record_of(&self, replica: ReplicaId, base: &Base) -> Option<Record> {
+        if replica == base.own() {
+            return base.journal.superblock().record;
+        }
+        self.promised.iter().find(|promised| promised.by == replica)?.record
     }
 
     /// An operator takes the loss: of our own copy only what it surely holds is claimed.
@@ -113,29 +157,6 @@ impl Candidate {
         let required = ReplicaSet::EMPTY;
         Beginning { record, history, required, loses: true, full, command: self.command }
     }
-}
-
-/// Whether nobody who has not promised can have gone on from this record.
-fn enough(latest: &Record, known: &Known, base: &Base) -> Result<(), Refusal> {
-    let replicas = base.config.names.len();
-    let reachable = known.with_us.count();
-    let superblock = base.journal.superblock();
-    let is_ours = superblock.in_force && superblock.record == Some(*latest);
-    if is_ours && latest.in_sync == ReplicaSet::only(base.own()) {
-        // The only copy: nobody else may lead by this record, and only who leads by it lets others in.
-        return Ok(());
-    }
-    let is_majority = base.config.is_majority(reachable);
-    if base.config.on_peer_loss == OnPeerLoss::Suspend {
-        return if is_majority { Ok(()) } else { Err(Refusal::NoMajority { reachable, replicas }) };
-    }
-    let needed = match latest.leader {
-        Some(leader) => ReplicaSet::only(leader),
-        None if is_majority => ReplicaSet::EMPTY,
-        None => latest.in_sync,
-    };
-    let unreachable = needed.minus(known.with_us);
-    if unreachable.is_empty() { Ok(()) } else { Err(Refusal::MayHaveGoneOn { unreachable }) }
 }
 
 /// Puts together what all have said.
