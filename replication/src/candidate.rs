@@ -284,8 +284,13 @@ impl Candidate {
             in_sync: if successor.is_some() { in_sync.without(own) } else { in_sync },
         };
         let mut history = base.journal.history();
-        // A record that a member has not adopted was never in force; one that it has may have been.
-        if let Some(adopted) = superblock.record.filter(|record| is_member && record.in_sync.contains(own)) {
+        // A record that a member has not adopted was never in force; one that it has may have been. Whoever has become
+        // one in the same term was let in by a leader whose records without it were.
+        let goes_on = |record: &Record| {
+            let is_same = |latest: Record| (latest.leader, latest.term) == (record.leader, record.term);
+            record.in_sync.contains(own) || latest.is_some_and(is_same)
+        };
+        if let Some(adopted) = superblock.record.filter(|record| is_member && goes_on(record)) {
             history.extend(&adopted);
         }
         let is_fresh = latest.is_none() && base.config.blank;

@@ -54,6 +54,8 @@ pub(crate) struct Secondary {
     swept: bool,
     /// The last leader has made us its successor, and is done.
     named: bool,
+    /// The latest record only adds members to the one before, which was in force.
+    grew: bool,
 }
 
 impl Secondary {

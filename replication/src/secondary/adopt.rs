@@ -60,6 +60,7 @@ impl Secondary {
                 return base.refuse(leader, epoch, reason);
             }
             adopting.is_first = base.journal.superblock().record.is_none();
+            self.grew = grows(&adopting.lead, base);
             adopting.version = Some(write_down(&adopting.lead, base));
         }
         let Some(version) = adopting.version else { return };
@@ -124,6 +125,13 @@ fn say_split_brain(with: ReplicaId, lead: &Lead, base: &mut Base) {
     if link.diverged.replace(its.clone()).as_ref() != Some(&its) {
         base.notice(Notice::SplitBrain { peer: with, own, its });
     }
+}
+
+/// Whether a record only adds members. Its leader makes such a one only when the last is in force.
+fn grows(lead: &Lead, base: &Base) -> bool {
+    let before = base.journal.superblock().record.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
+    let in_sync = lead.record.in_sync;
+    !lead.report && in_sync != before && in_sync.covers(before)
 }
 
 /// The record into the superblock, and what follows from it into the bitmaps.

@@ -147,7 +147,7 @@ impl Secondary {
             Message::Checksum { seq, range, .. } => Work::Checksum { seq, range },
             other => return self.note(&other, base),
         };
-        let version = count_epoch(&work, base);
+        let version = count_epoch(&work, self.grew, base);
         let number = self.arrivals.add(Arrival { epoch, work, version });
         if !self.start(number, base) {
             self.arrivals.waiting.insert(number);
@@ -294,15 +294,16 @@ fn is_member(base: &Base) -> bool {
     base.journal.superblock().record.is_some_and(|record| record.in_sync.contains(base.own()))
 }
 
-/// A change that is answered may be counted on: so the epoch counts, and the superblock must say so before. A change
-/// of a copy that is no member's makes it a mixture of two times.
-fn count_epoch(work: &Work, base: &mut Base) -> Version {
+/// A change that is answered may be counted on: so the epoch counts, and the superblock must say so before; unless the
+/// record leaves nobody out (`grew`): then whoever has not adopted it has the change as well. A change of a copy that is
+/// no member's makes it a mixture of two times.
+fn count_epoch(work: &Work, grew: bool, base: &mut Base) -> Version {
     if !matches!(work, Work::Write { .. } | Work::Resync { .. }) {
         return 0;
     }
     let superblock = base.journal.superblock();
     match is_member(base) {
-        true if !superblock.in_force => base.journal.edit(|superblock| superblock.in_force = true),
+        true if !superblock.in_force && !grew => base.journal.edit(|superblock| superblock.in_force = true),
         false if !superblock.mixed => base.journal.edit(|superblock| superblock.mixed = true),
         true => 0,
         false => base.journal.version(),
