@@ -8,4 +8,5 @@ mod orders;
 mod rules;
 mod seeds;
 mod slow;
+mod terms;
 mod writes;

@@ -226,7 +226,7 @@ fn more_requests_than_the_limit_are_refused_and_forwarded_ones_wait() {
 }
 
 /// The second of two has lost with its power what the first, which leads again, still has: in one region of many.
-fn one_has_lost_its_power() -> Cluster {
+pub fn one_has_lost_its_power() -> Cluster {
     let mut cluster = Cluster::in_sync(2, 1024, plain);
     cluster.write(0, 250, &[1]);
     cluster.quiesce();
