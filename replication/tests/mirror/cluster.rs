@@ -11,6 +11,8 @@ use replication::*;
 pub const BLOCK: u64 = 512;
 pub const REGION: u64 = 4 * BLOCK;
 pub const MS: u64 = 1_000_000;
+/// Of what is on its way over a slow line, something comes this often.
+const PART: u64 = 50 * MS;
 
 /// Local I/O under way.
 #[derive(Clone, Debug)]
@@ -70,6 +72,10 @@ pub struct Cluster {
     sessions: BTreeMap<(u8, u8), Session>,
     /// Links that are down, either way.
     pub cut: BTreeMap<(u8, u8), bool>,
+    /// What each direction carries, in bytes a second.
+    pub line_rate: Option<u64>,
+    /// When the first parcel of a slow direction is through.
+    through: BTreeMap<(u8, u8), u64>,
     next_session: u64,
     next_command: u64,
     pub configure: fn(&mut ReplicaConfig),
@@ -109,6 +115,8 @@ impl Cluster {
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             cut: BTreeMap::new(),
+            line_rate: None,
+            through: BTreeMap::new(),
             next_session: 0,
             next_command: 0,
             configure,
@@ -195,10 +203,21 @@ impl Cluster {
         let key = (a.min(b) as u8, a.max(b) as u8);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.log(format!("link {key:?} down, {session:?}"));
-        self.links.remove(&(a as u8, b as u8));
-        self.links.remove(&(b as u8, a as u8));
+        self.drop_parcels(a as u8, b as u8);
         self.event(a, Event::PeerLost { peer: ReplicaId(b as u8), session });
         self.event(b, Event::PeerLost { peer: ReplicaId(a as u8), session });
+    }
+
+    fn drop_parcels(&mut self, a: u8, b: u8) {
+        for key in [(a, b), (b, a)] {
+            self.links.remove(&key);
+            self.through.remove(&key);
+        }
+    }
+
+    /// How many links there have been.
+    pub fn sessions(&self) -> u64 {
+        self.next_session
     }
 
     pub fn set_cut(&mut self, a: usize, b: usize, is_cut: bool) {
@@ -372,11 +391,13 @@ impl Cluster {
                 }
                 let queue = self.links.entry(key).or_default();
                 let yields = |parcel: &&Parcel| parcel.1.place() == Place::Yields;
+                // The first is on its way.
                 let passed = match message.place() {
-                    Place::Ahead => queue.iter().rev().take_while(yields).count(),
+                    Place::Ahead => queue.iter().skip(1).rev().take_while(yields).count(),
                     _ => 0,
                 };
                 queue.insert(queue.len() - passed, (session, message, values));
+                self.begin_parcel(key);
             }
             Effect::Release { data } => drop(state.data.remove(&data).expect("released once")),
             Effect::Complete { request, result } => {
@@ -398,8 +419,7 @@ impl Cluster {
                 let key = (peer.0.min(node as u8), peer.0.max(node as u8));
                 if self.sessions.get(&key) == Some(&session) {
                     self.sessions.remove(&key);
-                    self.links.remove(&(node as u8, peer.0));
-                    self.links.remove(&(peer.0, node as u8));
+                    self.drop_parcels(node as u8, peer.0);
                     let own = ReplicaId(node as u8);
                     follow_up.push((peer.index(), Event::PeerLost { peer: own, session }));
                 }
@@ -421,7 +441,8 @@ impl Cluster {
             }
         }
         for (&(from, to), parcels) in &self.links {
-            if !parcels.is_empty() && !self.nodes[usize::from(to)].frozen {
+            let is_through = self.through.get(&(from, to)).is_none_or(|&at| at <= self.now);
+            if !parcels.is_empty() && is_through && !self.nodes[usize::from(to)].frozen {
                 choices.push(Choice::Deliver(from, to));
             }
         }
@@ -444,8 +465,19 @@ impl Cluster {
     fn deliver(&mut self, from: u8, to: u8) {
         let queue = self.links.get_mut(&(from, to)).expect("there is one");
         let (session, message, values) = queue.pop_front().expect("there is one");
+        self.through.remove(&(from, to));
+        self.begin_parcel((from, to));
         let data = values.map(|values| self.nodes[usize::from(to)].hold(values));
         self.event(usize::from(to), Event::Received { peer: ReplicaId(from), session, message, data });
+    }
+
+    /// The first parcel of a slow direction, if it is not on its way yet, goes.
+    fn begin_parcel(&mut self, key: (u8, u8)) {
+        let Some(rate) = self.line_rate else { return };
+        if let Some((_, _, values)) = self.links.get(&key).and_then(VecDeque::front) {
+            let bytes = 64 + values.as_ref().map_or(0, |values| values.len() as u64 * BLOCK);
+            self.through.entry(key).or_insert(self.now + bytes * 1000 * MS / rate);
+        }
     }
 
     fn work(&mut self, node: usize, op: OpId) {
@@ -538,11 +570,22 @@ impl Cluster {
 
     pub fn next_wake(&self) -> Option<u64> {
         let wakes = self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen);
-        wakes.filter_map(|(index, node)| Some(node.wake?.0 - index as u64 * 1_000_000_007)).min()
+        let wakes = wakes.filter_map(|(index, node)| Some(node.wake?.0 - index as u64 * 1_000_000_007));
+        wakes.chain(self.next_part()).min()
+    }
+
+    /// When a parcel that is on its way is through, or a part of it.
+    fn next_part(&self) -> Option<u64> {
+        let through = self.through.values().copied().filter(|&at| at > self.now);
+        through.map(|at| at.min(self.now + PART)).min()
     }
 
     /// Ticks for those whose time has come.
     pub fn ticks(&mut self) {
+        let on_their_way: Vec<(u8, u8)> = self.through.keys().copied().collect();
+        for (from, to) in on_their_way {
+            self.hear(from, to);
+        }
         for node in 0..self.nodes.len() {
             let clock = Time(self.now + node as u64 * 1_000_000_007);
             let state = &mut self.nodes[node];
