@@ -72,6 +72,15 @@ pub struct Timing {
     pub idle_flush: u64,
 }
 
+impl Timing {
+    /// How long a follower hears nothing of its leader before it gives the link up. No client waits for that: those of
+    /// the leader are served without the follower, and its own have nobody else to go to. So a leader that stood still
+    /// for less than `peer_timeout`, which its next ping but one tells, keeps its followers.
+    pub(crate) fn patience(&self) -> u64 {
+        self.peer_timeout.saturating_add(self.ping.saturating_mul(2))
+    }
+}
+
 const MILLISECOND: u64 = 1_000_000;
 
 impl Default for Timing {

@@ -279,7 +279,7 @@ impl Replica {
                 if let Some(leader) = secondary.silent_leader(&self.base)
                     && let Some(session) = self.base.session(leader)
                 {
-                    let milliseconds = self.base.config.timing.peer_timeout / 1_000_000;
+                    let milliseconds = self.base.config.timing.patience() / 1_000_000;
                     self.base.hang_up(leader, DisconnectReason::Silent(milliseconds));
                     self.unlinked(leader, session);
                 }

@@ -113,7 +113,7 @@ impl Secondary {
         let adopting = self.adopting.as_ref().map(Adopting::leader);
         let leader = self.following.map(|following| following.leader).or(adopting)?;
         let heard = base.link(leader)?.heard;
-        Some((leader, heard.after(base.config.timing.peer_timeout + 1)))
+        Some((leader, heard.after(base.config.timing.patience() + 1)))
     }
 
     /// When marks may be dropped that nobody needs, if there are any.

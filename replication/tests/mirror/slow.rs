@@ -1,4 +1,4 @@
-//! Lines that carry little: a peer behind one is neither lost nor left out.
+//! Lines that carry little, and leaders that stand still for a moment: nobody is lost or left out for it.
 
 use replication::*;
 
@@ -91,4 +91,20 @@ fn a_part_of_a_message_is_a_sign_of_life() {
     assert_eq!(cluster.status(1).role, RoleState::InSync);
     cluster.advance(2000);
     assert_ne!(cluster.status(1).role, RoleState::InSync);
+}
+
+/// The follower gave the link up, and the leader went on without it.
+#[test]
+fn a_leader_that_stood_still_for_less_than_the_timeout_keeps_its_follower() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    let links = cluster.sessions();
+    for still in [700, 850, 990] {
+        cluster.advance(190);
+        cluster.freeze(0, true);
+        cluster.advance(still);
+        cluster.freeze(0, false);
+        cluster.advance(1000);
+    }
+    assert_eq!(cluster.sessions(), links);
+    assert_eq!(cluster.status(0).in_sync, ReplicaSet::first(2));
 }
