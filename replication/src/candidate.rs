@@ -9,6 +9,9 @@
 //! Its one rule: only a member of the latest in-sync set among all that promised may lead (rule 3).
 
 mod judge;
+mod rehearsal;
+
+pub(crate) use rehearsal::latest_copy;
 
 use crate::base::Base;
 use crate::coordinator::{Coordination, Decision, Record};
@@ -256,21 +259,12 @@ impl Candidate {
     fn propose(&mut self, base: &mut Base) -> Outcome {
         let latest = base.record();
         let own = base.own();
+        let is_member = match self.qualify(latest, base) {
+            Ok(is_member) => is_member,
+            Err(reason) => return Outcome::Over(self.command, reason),
+        };
         let superblock = base.journal.superblock();
-        // One that has no record of its own has lost its copy, whatever the coordinator says of it.
-        let intends = |record: Record| record.leader == Some(own) && record.in_sync == ReplicaSet::only(own);
-        let began = superblock.record.is_some() || superblock.volume.is_some() && latest.is_some_and(intends);
-        let has_copy = began && !superblock.mixed;
-        let is_member = latest.is_none_or(|record| record.in_sync.contains(own) && has_copy);
-        if !is_member && !self.forced && !base.sabotaged(crate::config::Sabotage::PromoteStale) {
-            let since = base.journal.history().last_epoch();
-            let in_sync = latest.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
-            return Outcome::Over(self.command, Refusal::NotInSync { since, in_sync });
-        }
-        let successor = unbroken_peer(latest, base).filter(|_| self.may_lack_unflushed(base) && !self.forced);
-        if let Some(peer) = successor.filter(|_| self.command.is_some()) {
-            return Outcome::Over(self.command, Refusal::MayLackUnflushed(peer));
-        }
+        let successor = self.successor(latest, base);
         let expected = latest.map_or(Epoch(0), |record| record.epoch);
         let in_sync = match latest {
             Some(record) if is_member => record.in_sync,
@@ -303,6 +297,31 @@ impl Candidate {
             self.stage = Stage::Propose;
         }
         Outcome::Pending
+    }
+
+    /// Whether this replica is a member of the coordinator's record; one that is not leads by force only.
+    fn qualify(&self, latest: Option<Record>, base: &Base) -> Result<bool, Refusal> {
+        let own = base.own();
+        let superblock = base.journal.superblock();
+        // One that has no record of its own has lost its copy, whatever the coordinator says of it.
+        let intends = |record: Record| record.leader == Some(own) && record.in_sync == ReplicaSet::only(own);
+        let began = superblock.record.is_some() || superblock.volume.is_some() && latest.is_some_and(intends);
+        let has_copy = began && !superblock.mixed;
+        let is_member = latest.is_none_or(|record| record.in_sync.contains(own) && has_copy);
+        if !is_member && !self.forced && !base.sabotaged(crate::config::Sabotage::PromoteStale) {
+            let since = base.journal.history().last_epoch();
+            let in_sync = latest.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
+            return Err(Refusal::NotInSync { since, in_sync });
+        }
+        match self.successor(latest, base).filter(|_| self.command.is_some()) {
+            Some(peer) => Err(Refusal::MayLackUnflushed(peer)),
+            None => Ok(is_member),
+        }
+    }
+
+    /// Who leads in our place, if our copy may lack what its copy has.
+    fn successor(&self, latest: Option<Record>, base: &Base) -> Option<ReplicaId> {
+        unbroken_peer(latest, base).filter(|_| self.may_lack_unflushed(base) && !self.forced)
     }
 
     /// The external coordinator's answer.

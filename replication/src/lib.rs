@@ -43,5 +43,5 @@ pub use id::{
 pub use message::{Message, Place};
 pub use region::{ByteRange, Geometry, RegionSet};
 pub use replica::{ReadAtOnce, Replica};
-pub use status::{PeerState, PeerStatus, RoleState, Status};
+pub use status::{PeerState, PeerStatus, RoleState, Status, Step};
 pub use superblock::{BitmapPage, MetadataRecord, Stored, Superblock};

@@ -2,6 +2,10 @@
 //!
 //! Its one rule: only `in sync` with every peer in sync sounds like nothing needs doing.
 
+mod next;
+
+pub use self::next::Step;
+use self::next::advice;
 use crate::fault::{DiskFault, Fault, Refusal};
 use crate::history::History;
 use crate::id::{Epoch, ReplicaId, ReplicaSet};
@@ -59,6 +63,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Whether the latest record has it in the in-sync set.
     pub in_sync: bool,
+    /// It is linked, and has no copy of the volume: it never had one, or has lost it, or given it up.
+    pub is_new: bool,
     /// What it may lack.
     pub resync_bytes: u64,
     /// What has been sent of the resync under way.
@@ -94,6 +100,10 @@ pub struct Status {
     pub history: History,
     /// Each peer.
     pub peers: Vec<PeerStatus>,
+    /// What an operator's wish to promote this replica would come to, as far as is known. None: somebody leads.
+    pub promotion: Option<Result<(), Refusal>>,
+    /// Who has the latest copy, of those that are linked and ourselves.
+    pub latest_copy: ReplicaId,
     /// Requests under way and waiting.
     pub requests: usize,
     /// Extents marked.
@@ -121,37 +131,48 @@ pub(crate) fn explain(status: &Status) -> Vec<String> {
 }
 
 fn own_state(status: &Status) -> Option<String> {
+    let next = advice(status);
     let leader = status.leader.map_or("nobody", |leader| status.name(leader));
     let in_sync = status.names_of(status.in_sync);
     let text = match status.role {
         RoleState::Leads | RoleState::InSync => return None,
-        RoleState::New => "this copy is new and belongs to no volume yet. If another node has the data, it is brought \
-             up to date as soon as that one leads and is linked; if none has, `ringsan promote` here begins the volume"
-            .to_owned(),
+        RoleState::New => format!(
+            "this copy is new and belongs to no volume yet. If another node has the data, it is brought up to date as \
+             soon as that one leads and is linked; if none has, `ringsan promote` here begins the volume{next}"
+        ),
         RoleState::Suspended => "writes wait: a lost replica can be left out only when a majority of all replicas, or \
              the coordinator, agrees. Bring another replica back, or restore the network between them"
             .to_owned(),
-        RoleState::Begins => "this replica is about to lead and waits for the others to agree; this takes a second or \
-             two. If it stays so, look whether the other nodes run and can be reached"
+        RoleState::Begins => format!(
+            "this replica is about to lead and waits for the others to agree; this takes a second or two. If it stays \
+             so, look whether the other nodes run and can be reached{next}"
+        ),
+        RoleState::StepsDown => "this replica is giving up the lead and finishes what is under way; if it stays so, \
+             bring the other nodes back, or give this copy up (`ringsan discard`) if another is to be kept"
             .to_owned(),
-        RoleState::StepsDown => "this replica is giving up the lead and finishes what is under way".to_owned(),
         RoleState::Joining => format!("this copy lacks writes and receives them from {leader}; nothing needs doing"),
-        RoleState::Consistent => format!(
+        RoleState::Consistent if next.is_empty() => format!(
             "this copy was in sync at epoch {} (in sync then: {in_sync}; leader: {leader}) and hears of no leader now: \
              whether it still is, is not known. Bring the leader back; or, if it is gone for good, `ringsan promote` here",
             status.epoch
         ),
+        RoleState::Consistent => format!(
+            "this copy was in sync at epoch {} (in sync then: {in_sync}; leader: {leader}) and hears of no leader now: \
+             whether it still is, is not known. Bring the others back{next}",
+            status.epoch
+        ),
         RoleState::Outdated => format!(
             "this copy is out of date since epoch {} and hears of no leader. In sync are {in_sync}: bring one of them \
-             back, and promote it if none leads",
+             back, and promote it if none leads{next}",
             status.history.last_epoch()
         ),
         RoleState::Mixed => format!(
             "a resync into this copy was cut short: it is half of an old, half of a newer state. Bring one of \
-             {in_sync} back; this copy then continues where it stopped"
+             {in_sync} back; this copy then continues where it stopped{next}"
         ),
         RoleState::SplitBrain => "this copy and another hold writes of their own that the other lacks; nothing is \
-             overwritten. Decide which copy is to be kept, and `ringsan discard` the other"
+             overwritten. Decide which copy is to be kept, `ringsan discard` the other, and if nobody leads then, \
+             `ringsan promote` on the node whose copy is kept"
             .to_owned(),
         RoleState::Failed(fault) => format!(
             "the local disk has failed ({fault}): this copy is out. Look at the system's log; replace or mend the \

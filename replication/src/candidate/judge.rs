@@ -27,16 +27,19 @@ struct Known {
 }
 
 impl Candidate {
-    pub(super) fn judge(&mut self, base: &mut Base) -> Outcome {
+    pub(super) fn judge(&self, base: &Base) -> Outcome {
+        match self.verdict(base) {
+            Ok(beginning) => Outcome::Begin(Box::new(beginning)),
+            Err(reason) => Outcome::Over(self.command, reason),
+        }
+    }
+
+    pub(super) fn verdict(&self, base: &Base) -> Result<Beginning, Refusal> {
         let known = survey(&self.promised, base);
-        let result = match known.latest {
+        match known.latest {
             None => self.first_ever(&known, base),
             Some(latest) if self.forced => Ok(self.forcibly(latest, &known, base)),
             Some(latest) => self.rightly(latest, &known, base),
-        };
-        match result {
-            Ok(beginning) => Outcome::Begin(Box::new(beginning)),
-            Err(reason) => Outcome::Over(self.command, reason),
         }
     }
 

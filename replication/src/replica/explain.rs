@@ -1,6 +1,8 @@
 //! What a replica says of itself.
 
 use super::{Replica, Role};
+use crate::candidate::{Candidate, latest_copy};
+use crate::fault::Refusal;
 use crate::id::{ReplicaId, VolumeId};
 use crate::status::{self, PeerState, PeerStatus, RoleState, Status};
 
@@ -24,6 +26,8 @@ impl Replica {
             in_sync: record.map_or(crate::id::ReplicaSet::EMPTY, |record| record.in_sync),
             history: own_history,
             peers: self.base.peers().iter().map(|peer| self.peer_status(peer)).collect(),
+            promotion: self.promotion(),
+            latest_copy: latest_copy(&self.base),
             requests: match &self.role {
                 Role::Primary(primary) => primary.requests(),
                 Role::Secondary(_) => self.forward.count(),
@@ -60,6 +64,13 @@ impl Replica {
     /// Cause and next step in words, for every state that is not `in sync`; empty if all is well.
     pub fn explain(&self) -> Vec<String> {
         status::explain(&self.status())
+    }
+
+    /// What a wish to promote would come to, where nobody leads.
+    fn promotion(&self) -> Option<Result<(), Refusal>> {
+        let Role::Secondary(secondary) = &self.role else { return None };
+        let is_led = secondary.following(&self.base).is_some() || self.base.disk_failed.is_some();
+        (!is_led).then(|| Candidate::rehearse(&self.base))
     }
 
     fn role_state(&self) -> RoleState {
@@ -108,6 +119,7 @@ impl Replica {
             peer,
             state,
             in_sync: self.base.record().is_some_and(|record| record.in_sync.contains(peer)),
+            is_new: self.base.hello(peer).is_some_and(|hello| hello.record.is_none()),
             resync_bytes: lack.dirty().count() * self.base.geometry().region_bytes,
             resynced_bytes,
             lag_bytes,

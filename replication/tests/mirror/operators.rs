@@ -12,6 +12,10 @@ fn by_majority(config: &mut ReplicaConfig) {
     config.on_peer_loss = OnPeerLoss::Suspend;
 }
 
+fn both() -> ReplicaSet {
+    ReplicaSet::first(2)
+}
+
 /// Two nodes that each began a volume of their own, by force, out of sight of one another.
 fn two_volumes(configure: fn(&mut ReplicaConfig)) -> Cluster {
     let mut cluster = Cluster::new(2, 64, configure);
@@ -87,7 +91,7 @@ fn a_leader_alone_can_be_demoted_and_given_up_without_a_majority() {
         assert_eq!(cluster.nodes[1].answers.get(&command), Some(&Ok(())), "{what:?}");
     }
     cluster.advance(3000);
-    assert_eq!(cluster.status(0).in_sync, ReplicaSet::first(2));
+    assert_eq!(cluster.status(0).in_sync, both());
     assert_eq!(cluster.nodes[1].disk.cache[5], 1);
 }
 
@@ -103,4 +107,63 @@ fn a_suspended_leader_can_be_given_up() {
     cluster.advance(100);
     assert_eq!(cluster.nodes[0].answers.get(&command), Some(&Ok(())));
     assert_eq!(cluster.status(0).role, RoleState::New);
+}
+
+/// What a node's `explain` names, done where it says.
+fn take_next_step(cluster: &mut Cluster, node: usize) -> Step {
+    let step = cluster.status(node).next_step().expect("somebody has to do something");
+    let command = cluster.command(step.at.index(), step.command);
+    cluster.advance(3000);
+    assert_eq!(cluster.nodes[step.at.index()].answers.get(&command), Some(&Ok(())), "{step:?}");
+    step
+}
+
+fn says(cluster: &Cluster, node: usize, words: &str) {
+    let lines = cluster.nodes[node].replica.as_ref().expect("it runs").explain();
+    assert!(lines.iter().any(|line| line.contains(words)), "{words:?} is not in {lines:#?}");
+}
+
+#[test]
+fn force_is_named_only_once_nobody_is_left_to_bring_back() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    cluster.kill(0, || true);
+    cluster.advance(1000);
+    assert_eq!(cluster.status(1).next_step(), None, "n0 may have gone on");
+    says(&cluster, 1, "`ringsan promote` here would be refused");
+    cluster.replace_disk(0);
+    cluster.start(0);
+    cluster.advance(1000);
+    says(&cluster, 0, "`ringsan promote` on n1");
+    says(&cluster, 1, "`ringsan promote --force` on n1");
+    let step = take_next_step(&mut cluster, 1);
+    assert_eq!(step, Step { at: ReplicaId(1), command: Command::Promote { force: true } });
+    assert_eq!(cluster.status(1).in_sync, both());
+    assert_eq!(cluster.nodes[0].disk.cache[5], 1);
+}
+
+#[test]
+fn who_is_out_of_date_points_to_who_is_not() {
+    let mut cluster = Cluster::in_sync(3, 64, plain);
+    cluster.kill(2, || true);
+    cluster.write(0, 5, &[1]);
+    cluster.advance(2000);
+    let command = cluster.command(0, Command::Demote);
+    cluster.advance(1000);
+    assert_eq!(cluster.nodes[0].answers.get(&command), Some(&Ok(())));
+    cluster.start(2);
+    cluster.advance(1000);
+    says(&cluster, 2, "`ringsan promote` on n0");
+    take_next_step(&mut cluster, 2);
+    assert_eq!(cluster.status(0).in_sync, ReplicaSet::first(3));
+}
+
+#[test]
+fn copies_that_have_parted_are_named_with_what_to_do() {
+    let cluster = two_volumes(plain);
+    // Whoever hears the other first ends the link.
+    let node = (0..2).find(|&node| cluster.status(node).parted().next().is_some()).expect("one has heard");
+    assert_eq!(cluster.status(node).parted().collect::<Vec<_>>(), [ReplicaId(1 - node as u8)]);
+    says(&cluster, node, "discard its copy");
 }

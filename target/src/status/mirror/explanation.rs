@@ -30,12 +30,14 @@ pub(super) fn lines(volume: &str, now: &MirrorSnapshot) -> Vec<String> {
 /// Commands as they can be pasted, and refusals with the names of nodes.
 fn with_names(line: &str, volume: &str, now: &MirrorSnapshot) -> String {
     let names = &now.status.names;
-    let refusals = now.status.peers.iter().filter_map(|peer| peer.refusal.as_ref());
+    let promotion = now.status.promotion.iter().filter_map(|promotion| promotion.as_ref().err());
+    let refusals = now.status.peers.iter().filter_map(|peer| peer.refusal.as_ref()).chain(promotion);
     let line = refusals.fold(line.to_owned(), |line, refusal| {
         line.replace(&refusal.to_string(), &refusal_text(refusal, volume, names))
     });
     with_units(&line)
         .replace("`ringsan promote`", &format!("`ringsan promote {volume}`"))
+        .replace("`ringsan promote --force`", &format!("`ringsan promote {volume} --force`"))
         .replace("`ringsan discard`", &format!("`ringsan discard {volume}@NODE`"))
 }
 
