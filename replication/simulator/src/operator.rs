@@ -3,14 +3,18 @@
 //! Its one rule: every command is answered, once, unless its node dies first.
 
 use replication::{
-    Command, CommandId, Decision, Epoch, Event, PeerState, Refusal, ReplicaId, RoleState, Status,
+    Command, CommandId, Decision, Epoch, Event, PeerState, Refusal, ReplicaId, RoleState, Status, Step,
 };
 
 use crate::happen::Happening;
 use crate::options::Arrangement;
 use crate::plan::{FaultKind, MS};
 use crate::report::Checker;
+use crate::words;
 use crate::world::World;
+
+/// So often the operator looks, after the faults, before anything but a plain promotion is tried.
+const PATIENCE: u32 = 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
@@ -67,8 +71,11 @@ impl World {
             if self.nodes[node].frozen {
                 continue;
             }
-            match replica.status().role {
+            let status = replica.status();
+            let in_vain = self.calm && matches!(status.promotion, Some(Err(_)));
+            match status.role {
                 RoleState::Failed(_) if self.calm || self.dice.one_in(4) => self.crash(node, false, MS),
+                RoleState::Begins if in_vain => {}
                 RoleState::Leads | RoleState::Suspended | RoleState::Begins | RoleState::StepsDown => {
                     leads |= self.is_seen(node);
                 }
@@ -76,8 +83,8 @@ impl World {
             }
         }
         self.operator.leaderless = if leads { 0 } else { self.operator.leaderless + 1 };
-        if self.calm && self.rules.forced && self.operator.open.is_empty() {
-            self.end_split_brain();
+        if self.calm && (self.rules.forced || self.rules.gave_up) && self.operator.open.is_empty() {
+            self.obey_explain();
         }
         if self.operator.leaderless % 3 == 1 && self.operator.open.is_empty() {
             self.promote_somebody();
@@ -91,43 +98,61 @@ impl World {
         !self.nodes[node].cut_off && !alone
     }
 
-    /// After promotions by force: one copy is kept, the others yield to it.
-    fn end_split_brain(&mut self) {
+    /// After the faults, where copies were lost, given up or forced: whatever `explain` says is to be done.
+    fn obey_explain(&mut self) {
         let statuses: Vec<(usize, Status)> =
             self.up().filter_map(|node| Some((node, self.nodes[node].replica.as_ref()?.status()))).collect();
-        let leaders = statuses.iter().filter(|(_, status)| status.role == RoleState::Leads);
-        let Some(kept) = leaders.max_by_key(|(node, status)| (status.epoch, *node)).map(|(node, _)| *node)
-        else {
-            if self.operator.leaderless > 8 {
-                self.operator.leaderless = 1;
-                let node = self.dice.index(self.plan.nodes);
-                self.command(node, Command::Promote { force: true });
-            }
+        let leads = |status: &Status| matches!(status.role, RoleState::Leads | RoleState::Suspended);
+        let leaders = statuses.iter().filter(|(_, status)| leads(status));
+        let kept =
+            leaders.max_by_key(|(node, status)| (status.role == RoleState::Leads, status.epoch, *node));
+        if let Some((_, kept)) = kept.filter(|_| self.rules.forced) {
+            return self.end_split_brain(kept);
+        }
+        if kept.is_some() || self.operator.leaderless <= PATIENCE {
             return;
-        };
-        for (node, status) in statuses.into_iter().filter(|(node, _)| *node != kept) {
-            let split = status.peers.iter().any(|peer| peer.state == PeerState::SplitBrain);
-            if status.role == RoleState::Leads {
-                self.command(node, Command::Demote);
-            } else if split || status.role == RoleState::SplitBrain {
-                self.command(node, Command::Discard);
-            }
+        }
+        self.operator.leaderless = 1;
+        let latest = statuses.iter().max_by_key(|(node, status)| (status.history.last_epoch(), *node));
+        let Some((_, latest)) = latest else { return };
+        if self.rules.forced && latest.parted().next().is_some() {
+            self.end_split_brain(latest);
+        } else if let Some(step) = latest.next_step() {
+            let there = statuses.iter().find(|(node, _)| *node == step.at.index());
+            let its = there.filter(|_| step.at != latest.own).and_then(|(_, status)| status.next_step());
+            self.take_step(its.unwrap_or(step));
         }
     }
 
-    /// Where a copy was given up, too few may be left to agree: the operator forces one that surely has everything.
-    fn promote_by_force(&mut self) {
-        let whole = self.rules.in_sync().minus(self.rules.blank);
-        if let Some(node) = whole.iter().next() {
-            self.rules.forced = true;
-            self.command(node.index(), Command::Promote { force: true });
+    /// One copy is kept, those that have parted from it yield.
+    fn end_split_brain(&mut self, kept: &Status) {
+        for peer in kept.parted().map(ReplicaId::index) {
+            let role = self.nodes[peer].replica.as_ref().map(|replica| replica.status().role);
+            self.command(
+                peer,
+                if role == Some(RoleState::Leads) { Command::Demote } else { Command::Discard },
+            );
         }
+    }
+
+    /// By force only what may be lost is lost: as long as nobody else has forced anything, that is nothing.
+    fn take_step(&mut self, step: Step) {
+        let node = step.at.index();
+        if step.command == (Command::Promote { force: true }) {
+            let whole = self.rules.in_sync().minus(self.rules.blank);
+            if !self.rules.forced && !whole.is_empty() && !whole.contains(step.at) {
+                let (name, whole) = (words::name(node), words::names(whole));
+                let text =
+                    format!("`explain` says to promote {name} by force, although {whole} has everything");
+                return self.fail(Checker::Commands, text);
+            }
+            self.rules.forced = true;
+            self.sectors.suspended |= !whole.contains(step.at);
+        }
+        self.command(node, step.command);
     }
 
     fn promote_somebody(&mut self) {
-        if self.calm && self.rules.gave_up && self.operator.leaderless > 20 {
-            return self.promote_by_force();
-        }
         let chosen = match self.register.record.filter(|_| self.plan.arrangement == Arrangement::External) {
             Some(record) => {
                 let members: Vec<usize> =
