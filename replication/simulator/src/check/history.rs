@@ -101,7 +101,9 @@ impl Sectors {
             return;
         }
         for sector in &mut self.sectors[at] {
-            if let Some(write) = sector.find(value) {
+            // The answer may be older than the loss that it has outlived, on its way through another node.
+            let rolled_back = self.rolled_back;
+            if let Some(write) = sector.find(value).filter(|write| durable || write.began > rolled_back) {
                 write.ended = ended;
                 write.durable = durable;
             }
