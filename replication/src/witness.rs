@@ -4,13 +4,16 @@
 //! write was sent can therefore say for certain whether an earlier leader has carried it out.
 //! Its one rule: what cannot be said for certain is not said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Epoch, ForwardId, Incarnation, ReplicaId};
 use crate::message::Origin;
 
 /// So many of its latest requests are remembered of each run of each node; more than it has under way.
 const WINDOW: u64 = 65_536;
+
+/// So many writes that have failed here are remembered; after more, nothing is certain.
+const FAILED_MAX: usize = 1024;
 
 /// The last so many numbers of one run of one node, a bit each.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ pub(crate) struct Witness {
     /// All writes since this epoch have been seen, and what was seen is in the copy: nobody else's term came between.
     since: Option<Epoch>,
     seen: BTreeMap<(ReplicaId, Incarnation), Seen>,
+    /// Of those that were seen, the ones whose bytes may be here in part: carried out or not, nobody can say.
+    failed: BTreeSet<(ReplicaId, Incarnation, ForwardId)>,
 }
 
 impl Witness {
@@ -79,6 +84,7 @@ impl Witness {
         if !is_member || begins {
             // The new leader's bytes may have taken the place of what was seen.
             self.seen.clear();
+            self.failed.clear();
             self.since = None;
         }
         if is_member {
@@ -111,8 +117,9 @@ impl Witness {
 
     /// A write that was seen has failed here.
     pub(crate) fn failed(&mut self, origin: &Origin) {
-        if let Some(seen) = self.seen.get_mut(&(origin.replica, origin.incarnation)) {
-            seen.forget(origin.id.0, origin.id.0);
+        self.failed.insert((origin.replica, origin.incarnation, origin.id));
+        if self.failed.len() > FAILED_MAX {
+            self.doubt();
         }
     }
 
@@ -123,6 +130,9 @@ impl Witness {
 
     /// Whether a write that was sent in this epoch has been carried out.
     pub(crate) fn saw(&self, origin: &Origin, sent_in: Epoch) -> Option<bool> {
+        if self.failed.contains(&(origin.replica, origin.incarnation, origin.id)) {
+            return None;
+        }
         let seen = self.seen.get(&(origin.replica, origin.incarnation));
         if seen.is_some_and(|seen| seen.contains(origin.id)) {
             return Some(true);
@@ -135,5 +145,29 @@ impl Witness {
     /// Forgets earlier runs of a node: nobody asks for them any more.
     pub(crate) fn forget_runs_before(&mut self, replica: ReplicaId, incarnation: Incarnation) {
         self.seen.retain(|&(of, run), _| of != replica || run == incarnation);
+        self.failed.retain(|&(of, run, _)| of != replica || run == incarnation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk had failed it in part, which was seen; taken for one that was not carried out, it came over a later write.
+    #[test]
+    fn of_a_write_that_has_failed_nothing_is_certain() {
+        let origin = |id| Origin {
+            replica: ReplicaId(1),
+            incarnation: Incarnation(7),
+            id: ForwardId(id),
+            answered_below: ForwardId(0),
+        };
+        let mut witness = Witness::default();
+        witness.is_member(Epoch(1), true, false);
+        witness.note(&origin(1));
+        witness.note(&origin(2));
+        witness.failed(&origin(2));
+        let saw = [1, 2, 3].map(|id| witness.saw(&origin(id), Epoch(1)));
+        assert_eq!(saw, [Some(true), None, Some(false)]);
     }
 }
