@@ -89,7 +89,7 @@ impl Candidate {
         let mut record = self.record(latest.in_sync.and(known.with_us).with(own), base);
         let required = known.with_us.without(own);
         let mut loses = self.may_lack_unflushed(base);
-        if let Some(peer) = known.unbroken.filter(|_| loses) {
+        if let Some(peer) = known.unbroken.filter(|&peer| loses && record.in_sync.contains(peer)) {
             if self.command.is_some() {
                 return Err(Refusal::MayLackUnflushed(peer));
             }

@@ -132,3 +132,29 @@ fn nobody_leads_on_from_a_term_that_was_given_up_unless_the_leader_before_it_con
     cluster.advance(5000);
     assert_eq!((leaders(&cluster), cluster.status(0).in_sync), (vec![0], ReplicaSet::first(3)));
 }
+
+/// A copy that had lost its power gave way to one that had not, and that was no member any more.
+#[test]
+fn nobody_gives_way_to_a_copy_that_is_out_of_the_latest_set() {
+    let mut cluster = Cluster::in_sync(3, 64, |config| config.cache_kept = false);
+    cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    cluster.freeze(1, true);
+    cluster.freeze(2, true);
+    cluster.nodes[0].disk.bad_read = true;
+    cluster.read(0, 5, 1);
+    cluster.quiesce();
+    cluster.set_cut(0, 2, true);
+    cluster.quiesce();
+    let named = stored_record(&cluster, 0).expect("it has led");
+    assert_eq!((named.leader, named.in_sync), (Some(ReplicaId(1)), ReplicaSet::only(ReplicaId(1))));
+    cluster.power_off(1, || false);
+    cluster.freeze(2, false);
+    cluster.start(1);
+    cluster.advance(8000);
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    cluster.set_cut(0, 2, false);
+    cluster.nodes[0].disk.bad_read = false;
+    cluster.advance(3000);
+    assert_eq!(cluster.status(1).in_sync, ReplicaSet::first(3));
+}
