@@ -3,7 +3,7 @@
 //! Its one rule: see `members`.
 
 use super::members::{Beginning, Last, Stage};
-use super::peer::{Peer, Phase};
+use super::peer::{Peer, Phase, lacks_all, note_lacks_all};
 use super::{End, Primary};
 use crate::base::Base;
 use crate::config::{OnPeerLoss, Sabotage};
@@ -39,10 +39,15 @@ impl Primary {
             // One without a record has lost its copy, whatever the coordinator says of it. (Where promises count, it
             // has said so with its promise.)
             let is_external = base.config.coordination == Coordination::External;
-            if base.hello(peer).is_none_or(|hello| is_external && hello.record.is_none()) {
+            let Some(hello) = base.hello(peer) else { continue };
+            if is_external && hello.record.is_none() {
                 continue;
             }
             let phase = if record.in_sync.contains(peer) { Phase::Member } else { Phase::Adopting };
+            if phase == Phase::Adopting && lacks_all(peer, hello, base) {
+                // It had a new disk, say, and an earlier leader was still filling it. Written down with the record.
+                note_lacks_all(peer, base);
+            }
             self.peers[peer.index()] = Some(Peer::new(phase, base.now));
         }
         if self.stores_first(base) {

@@ -161,16 +161,7 @@ impl Primary {
         if let Some(link) = base.link_mut(peer) {
             link.diverged = None;
         }
-        let is_new = hello.volume.is_none();
-        let goes_on = hello.record.is_some_and(|record| record.leader == Some(base.own()));
-        let mut version = 0;
-        // One that was never in sync has had all writes noted that it missed; one that was and is empty has not.
-        let is_blank = hello.blank && !base.journal.superblock().joined.contains(peer);
-        if !is_blank && (is_new || hello.history.is_empty() && !goes_on) {
-            let geometry = base.geometry();
-            base.journal.lack_mut(peer).add_dirty(&RegionSet::full(&geometry));
-            version = base.journal.edit(|superblock| superblock.full = superblock.full.with(peer));
-        }
+        let version = if lacks_all(peer, hello, base) { note_lacks_all(peer, base) } else { 0 };
         let phase = Phase::Preparing(version);
         self.peers[peer.index()] = Some(Peer::new(phase, base.now));
         self.advance_preparing(peer, base);
@@ -295,4 +286,22 @@ impl Primary {
         self.finish_writes(base);
         self.rounds_changed(base);
     }
+}
+
+/// Whether nothing that we know of a peer's copy says what is in it.
+pub(super) fn lacks_all(peer: ReplicaId, hello: &Hello, base: &Base) -> bool {
+    let superblock = base.journal.superblock();
+    let own = superblock.record.map(|record| record.rank());
+    let goes_on =
+        hello.record.is_some_and(|record| record.leader == Some(base.own()) && Some(record.rank()) <= own);
+    // One that was never in sync has had all writes noted that it missed; one that was and is empty has not.
+    let is_blank = hello.blank && !superblock.joined.contains(peer);
+    !is_blank && (hello.volume.is_none() || hello.history.is_empty() && !goes_on)
+}
+
+/// Notes that a peer has to receive everything; the version of the superblock that says so.
+pub(super) fn note_lacks_all(peer: ReplicaId, base: &mut Base) -> Version {
+    let geometry = base.geometry();
+    base.journal.lack_mut(peer).add_dirty(&RegionSet::full(&geometry));
+    base.journal.edit(|superblock| superblock.full = superblock.full.with(peer))
 }

@@ -109,6 +109,26 @@ fn a_suspended_leader_can_be_given_up() {
     assert_eq!(cluster.status(0).role, RoleState::New);
 }
 
+/// The next leader knew only what the copy had missed since it was lost, and took the rest for filled.
+#[test]
+fn a_new_disk_that_one_leader_was_filling_receives_everything_from_the_next() {
+    let mut cluster = Cluster::in_sync(3, 64, by_majority);
+    cluster.write(0, 5, &[1]);
+    cluster.submit(0, Operation::Flush, None);
+    cluster.advance(500);
+    cluster.replace_disk(1);
+    cluster.start(1);
+    while cluster.status(0).peers[0].state != PeerState::Resyncing {
+        cluster.happen(None);
+    }
+    cluster.kill(0, || true);
+    cluster.advance(2000);
+    cluster.command(2, Command::Promote { force: false });
+    cluster.advance(5000);
+    assert_eq!(cluster.status(2).in_sync, ReplicaSet(0b110));
+    assert_eq!(cluster.nodes[1].disk.cache[5], 1);
+}
+
 /// What a node's `explain` names, done where it says.
 fn take_next_step(cluster: &mut Cluster, node: usize) -> Step {
     let step = cluster.status(node).next_step().expect("somebody has to do something");
