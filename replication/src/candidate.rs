@@ -181,6 +181,11 @@ impl Candidate {
             self.ask(base);
         }
         if self.stage == Stage::Ask {
+            let promised = base.journal.superblock().promised;
+            if promised > self.epoch {
+                // A leader's later record is being adopted.
+                return Outcome::Over(self.command, Refusal::OldEpoch(promised));
+            }
             let answered =
                 self.promised.iter().fold(ReplicaSet::EMPTY, |set, promised| set.with(promised.by));
             if answered.covers(self.asked.union(base.greeted())) || base.now >= self.deadline {
