@@ -231,7 +231,9 @@ impl World {
         }
         self.network.forget(node);
         self.abandon(node);
-        self.operator.abandon(node);
+        if self.operator.abandon(node) {
+            self.rules.discarded(node);
+        }
     }
 
     pub(crate) fn restart(&mut self, node: usize) {

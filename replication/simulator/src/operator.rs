@@ -26,9 +26,12 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// A node has died.
-    pub(crate) fn abandon(&mut self, node: usize) {
+    /// A node has died: whether it was giving up its copy.
+    pub(crate) fn abandon(&mut self, node: usize) -> bool {
+        let gives_up = |&(_, at, what): &(CommandId, usize, Command)| at == node && what == Command::Discard;
+        let gave_up = self.open.iter().any(gives_up);
         self.open.retain(|&(_, at, _)| at != node);
+        gave_up
     }
 }
 
@@ -53,7 +56,10 @@ impl World {
         match known {
             Some(index) => match self.operator.open.swap_remove(index).2 {
                 Command::Promote { force: true } => self.statistics.forced += u64::from(result.is_ok()),
-                Command::Discard if result.is_ok() => self.rules.discarded(node),
+                // A superblock that could not be written may have been.
+                Command::Discard if matches!(result, Ok(()) | Err(Refusal::Disk(_))) => {
+                    self.rules.discarded(node)
+                }
                 _ => {}
             },
             None => self.fail(Checker::Commands, format!("command {command} is answered twice")),
