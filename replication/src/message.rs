@@ -155,6 +155,8 @@ pub enum Message {
         seq: Seq,
         /// How it went.
         result: Result<(), DiskFault>,
+        /// Others of this epoch that are done, and went well.
+        also: Vec<Seq>,
     },
     /// Make all that was sent before this durable.
     Flush {
@@ -278,7 +280,25 @@ pub enum Place {
     Yields,
 }
 
+/// So many acknowledgements in one message.
+const ALSO_MAX: usize = 256;
+
 impl Message {
+    /// Takes in the next message of its link, if it can say both. Nothing else may have been sent in between.
+    pub fn absorb(&mut self, next: &Message) -> bool {
+        match (self, next) {
+            (
+                Message::Written { epoch, result: Ok(()), also, .. },
+                Message::Written { epoch: same, seq, result: Ok(()), also: more },
+            ) if epoch == same && also.len() + more.len() < ALSO_MAX => {
+                also.push(*seq);
+                also.extend(more);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whom it may pass. A resync yields: no write to its range is under way with it, and a flush covers only those
     /// that have been answered. A record does not pass one: it would make it one of an older epoch.
     pub fn place(&self) -> Place {

@@ -120,6 +120,12 @@ impl World {
         direction.last = direction.last.max(at);
         parcel.at = direction.last;
         parcel.session = session;
+        // As links do it, if the one before has not left yet.
+        let waiting =
+            direction.parcels.back_mut().filter(|last| last.session == session && at.is_multiple_of(2));
+        if waiting.is_some_and(|last| last.message.absorb(&parcel.message)) {
+            return;
+        }
         direction.parcels.push_back(parcel);
         self.schedule_delivery(node, to);
     }

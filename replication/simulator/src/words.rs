@@ -96,7 +96,9 @@ pub(crate) fn message(message: &Message) -> String {
             format!("Write #{seq} {} ({change:?}, epoch {epoch})", range(*at))
         }
         Message::Resync { epoch, seq, range: at } => format!("Resync #{seq} {} (epoch {epoch})", range(*at)),
-        Message::Written { epoch, seq, result } => format!("Written #{seq} (epoch {epoch}): {result:?}"),
+        Message::Written { epoch, seq, result, also } => {
+            format!("Written #{seq} and {} more (epoch {epoch}): {result:?}", also.len())
+        }
         Message::Forward { id, sent_before, operation: what, .. } => {
             let before =
                 sent_before.map_or_else(String::new, |epoch| format!(", sent before in epoch {epoch}"));

@@ -109,7 +109,10 @@ impl Replica {
                 | Message::Checksummed { epoch, .. }
                 | Message::Pong { epoch, .. }
                     if !primary.is_of_term(epoch) => {}
-                Message::Written { seq, result, .. } => primary.written(peer, seq, result, base),
+                Message::Written { seq, result, also, .. } => {
+                    primary.written(peer, seq, result, base);
+                    also.into_iter().for_each(|seq| primary.written(peer, seq, Ok(()), base));
+                }
                 Message::Flushed { flush, result, .. } => primary.flushed(peer, flush, result, base),
                 Message::Resynced { seq, result, .. } => primary.resynced(peer, seq, result, base),
                 Message::Checksummed { seq, result, .. } => primary.checksummed(peer, seq, result, base),

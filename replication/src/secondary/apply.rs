@@ -270,7 +270,7 @@ impl Secondary {
         let done = result.map(|_| ());
         let epoch = arrival.epoch;
         let message = match arrival.work {
-            Work::Write { seq, .. } => Message::Written { epoch, seq, result: done },
+            Work::Write { seq, .. } => Message::Written { epoch, seq, result: done, also: Vec::new() },
             Work::Resync { seq, .. } => Message::Resynced { epoch, seq, result: done },
             Work::Flush { flush } => Message::Flushed { epoch, flush, result: done },
             Work::Checksum { seq, .. } => {

@@ -48,6 +48,8 @@ pub struct Link {
     socket: Handle,
     next: RefCell<Box<Gather>>,
     yielding: RefCell<VecDeque<Yielding>>,
+    /// The last message, while it may take in the next one.
+    open: RefCell<Option<(Message, Stamp)>>,
     changed: WaitList,
     is_closed: Cell<bool>,
     sent_bytes: Cell<u64>,
@@ -103,6 +105,24 @@ impl Link {
     }
 
     fn append(&self, message: &Message, stamp: Stamp, data: Option<(View, u32)>) {
+        if self.open.borrow_mut().as_mut().is_some_and(|(open, _)| open.absorb(message)) {
+            return;
+        }
+        self.append_open();
+        if let Message::Written { result: Ok(()), .. } = message {
+            self.open.replace(Some((message.clone(), stamp)));
+        } else {
+            self.append_whole(message, stamp, data);
+        }
+    }
+
+    fn append_open(&self) {
+        if let Some((message, stamp)) = self.open.take() {
+            self.append_whole(&message, stamp, None);
+        }
+    }
+
+    fn append_whole(&self, message: &Message, stamp: Stamp, data: Option<(View, u32)>) {
         let payload = data.as_ref().map(|(view, crc)| Payload { bytes: view.len() as u32, crc: *crc });
         let mut next = self.next.borrow_mut();
         next.head(|out| frame::encode(message, stamp, payload, out));
@@ -139,11 +159,13 @@ impl Link {
         let mut spare = Box::<Gather>::default();
         loop {
             // Never none: writes without end would stop a resync.
+            self.append_open();
             while !self.append_yielding() && self.next.borrow().len() == 0 {
                 if self.is_closed.get() {
                     return self.shut();
                 }
                 self.changed.wait().await;
+                self.append_open();
             }
             let gather = self.next.replace(spare);
             let bytes = gather.remaining() as u64;
@@ -178,6 +200,7 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
         socket: channel.socket().clone(),
         next: RefCell::default(),
         yielding: RefCell::default(),
+        open: RefCell::default(),
         changed: WaitList::default(),
         is_closed: Cell::new(false),
         sent_bytes: Cell::new(0),
@@ -242,8 +265,9 @@ async fn receive(
         }
         let bytes = HEADER_BYTES + control.len() + header.payload.map_or(0, |payload| payload.bytes as usize);
         link.received_bytes.set(link.received_bytes.get() + bytes as u64);
-        if let Message::Written { seq, .. } = message {
-            link.peer_answered(mirror, seq, mirror.core.turn_started());
+        if let Message::Written { seq, also, .. } = &message {
+            let now = mirror.core.turn_started();
+            also.iter().chain([seq]).for_each(|&seq| link.peer_answered(mirror, seq, now));
         }
         mirror.handle(Event::Received { peer, session, message, data });
     }
