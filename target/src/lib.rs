@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod placement;
 pub mod portals;
 pub mod range_lock;
+pub mod sabotage;
 pub mod scsi_unit;
 pub mod serve_core;
 pub mod serve_iscsi;

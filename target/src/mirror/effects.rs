@@ -17,6 +17,7 @@ use super::Mirror;
 use super::requests::News;
 use super::stages::Stage;
 use crate::fault::{Fault, Kind};
+use crate::sabotage::Sabotage;
 use crate::store::Zeroing;
 
 impl Mirror {
@@ -31,10 +32,14 @@ impl Mirror {
             Effect::WriteMetadata { op, record } => self.write_metadata(op, record),
             Effect::Send { to, session, message, data } => {
                 let volume = self.machine.borrow().volume();
-                let data = data.map(|data| self.payloads.share_checked(data));
-                self.links.send(to, session, volume, &message, data, Moment(now.0));
+                let shared = data.map(|data| self.payloads.share_checked(data));
+                self.links.send(to, session, volume, &message, shared, Moment(now.0));
+                if let Some(data) = data.filter(|_| Sabotage::ReleaseEarly.is_on()) {
+                    self.payloads.remove(data);
+                }
             }
-            Effect::Release { data } => drop(self.payloads.remove(data)),
+            Effect::Release { data } if !Sabotage::ReleaseNever.shows() => drop(self.payloads.remove(data)),
+            Effect::Release { .. } => {}
             Effect::Complete { request, result } => self.requests.tell(request, News::Over(result)),
             Effect::Propose { record, .. } => {
                 // Nobody but the replicas decides here; the machine asks only where a service was configured.
@@ -90,6 +95,13 @@ impl Mirror {
                     return self.done(op, result.map(|()| LocalResult::Done));
                 }
                 let mirror = self.this();
+                if Sabotage::TellBeforeWritten.is_on() {
+                    self.core.spawn(async move {
+                        mirror.done(op, Ok(LocalResult::Done));
+                        let _ = mirror.local.write(range.start, view, durable).await;
+                    });
+                    return;
+                }
                 self.core.spawn(async move {
                     let result = mirror.local.write(range.start, view, durable).await;
                     if leads {
@@ -113,7 +125,8 @@ impl Mirror {
     fn flush_local(&self, op: OpId) {
         let mirror = self.this();
         self.core.spawn(async move {
-            let result = mirror.local.flush().await;
+            let lies = Sabotage::TellBeforeDurable.is_on();
+            let result = if lies { Ok(()) } else { mirror.local.flush().await };
             mirror.done(op, result.map(|()| LocalResult::Done));
         });
     }

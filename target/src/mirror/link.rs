@@ -23,6 +23,7 @@ use super::{LINK_BYTES_MAX, Mirror};
 use crate::channel::Channel;
 use crate::fault::{Fault, Kind};
 use crate::incoming::Incoming;
+use crate::sabotage::Sabotage;
 
 /// What was to be said before the end has so long to go out.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -171,6 +172,9 @@ impl Link {
             let bytes = gather.remaining() as u64;
             let (result, back) = channel.send(gather, || ()).await;
             spare = back;
+            if Sabotage::DropQueued.shows() {
+                self.next.borrow_mut().clear();
+            }
             self.sent_bytes.set(self.sent_bytes.get() + bytes);
             if result.is_err() {
                 self.is_closed.set(true);
@@ -215,7 +219,7 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
     mirror.core.spawn(link.clone().write(channel.clone()));
     mirror.handle(Event::PeerUp { peer, session });
     let result = receive(&mirror, &link, &linked, &channel, leftover).await;
-    let was_current = mirror.links.down(peer, &link);
+    let was_current = !Sabotage::KeepDeadLink.is_on() && mirror.links.down(peer, &link);
     link.close();
     if was_current {
         let fault = result.err().unwrap_or_else(|| Fault::new(Kind::Disconnected, "the peer has closed it"));

@@ -19,6 +19,7 @@ use replication::{Geometry, MetadataRecord, NodeId, ReplicaId, Stored};
 
 use super::REGION_BYTES;
 use crate::fault::{Fault, Kind};
+use crate::sabotage::Sabotage;
 use crate::settings::{Backing, VolumeSettings};
 
 /// A replica's metadata, read and ready for its core.
@@ -204,7 +205,8 @@ impl Metadata {
         let offset = self.writer.borrow_mut().encode(record, &mut bytes);
         let mut buffer = self.core.arena().take_now(bytes.len());
         buffer.bytes_mut().copy_from_slice(&bytes);
-        let result = verbs::write(&self.file, buffer.into_view(0, bytes.len()), offset, true).await;
+        let durable = !Sabotage::MetadataInCache.is_on();
+        let result = verbs::write(&self.file, buffer.into_view(0, bytes.len()), offset, durable).await;
         result.map_err(|error| Fault::io("the replica's metadata cannot be written; this copy is out", error))
     }
 }

@@ -14,6 +14,7 @@ use super::Mirror;
 use super::effects::disk_fault;
 use super::stages::Stage;
 use crate::fault::{Fault, Kind};
+use crate::sabotage::Sabotage;
 
 /// The requests of all clients of one volume.
 #[derive(Default)]
@@ -59,7 +60,9 @@ impl Requests {
     pub fn tell(&self, request: RequestId, news: News) {
         let slot = self.slots.borrow()[request.0 as usize].clone();
         slot.news.set(Some(news));
-        slot.changed.wake_all();
+        if !Sabotage::LoseNews.shows() {
+            slot.changed.wake_all();
+        }
     }
 
     /// Tells all that nothing will come any more.

@@ -10,6 +10,7 @@ use reactor::io as verbs;
 use replication::Event;
 
 use super::Mirror;
+use crate::sabotage::Sabotage;
 
 /// The one wish, and the one sleeper that counts.
 pub struct Timer {
@@ -55,6 +56,8 @@ impl Timer {
             return self.sleep_until(mirror, wanted);
         }
         self.wanted.set(NEVER);
-        mirror.handle(Event::Tick);
+        if !Sabotage::LoseTick.shows() {
+            mirror.handle(Event::Tick);
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::channel::Channel;
 use crate::clients::{Client, DropReason};
 use crate::fault::{Fault, Kind};
 use crate::outbox::{Outbox, Receipt};
+use crate::sabotage::Sabotage;
 use crate::serve_core::ServingCore;
 use crate::snapshot::Operation;
 use crate::volume::Volume;
@@ -150,6 +151,9 @@ impl Connection {
     pub fn settle(&self, receipt: &Receipt, sent_at: Moment) {
         self.budget.release(receipt.held_bytes);
         if receipt.ends_request {
+            if Sabotage::KeepPlace.is_on() {
+                return;
+            }
             self.budget.answered();
             self.volume.record(receipt.operation, receipt.bytes, receipt.ok, sent_at - receipt.arrived);
         }

@@ -10,6 +10,7 @@ use wire::nbd::transmission::CommandFlags;
 
 use crate::fault::Fault;
 use crate::incoming::Incoming;
+use crate::sabotage::Sabotage;
 use crate::serve_nbd::connection::{Connection, Job};
 
 /// Receives a write that has passed its checks, and starts it.
@@ -30,6 +31,11 @@ pub async fn start(connection: &Rc<Connection>, incoming: &mut Incoming<'_>, job
     let connection = connection.clone();
     connection.here.core().clone().spawn(async move {
         let durable = job.request.flags.contains(CommandFlags::FUA);
+        if Sabotage::AnswerBeforeWritten.is_on() {
+            connection.done(&job, Ok(()), length);
+            let _ = connection.volume.write(job.request.offset, data, durable).await;
+            return;
+        }
         let result = connection.volume.write(job.request.offset, data, durable).await;
         connection.done(&job, result, length);
     });
