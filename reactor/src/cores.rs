@@ -95,6 +95,13 @@ impl<T> Drop for Inbox<T> {
     }
 }
 
+/// An inbox for a core that is driven by hand, with this doorbell.
+pub fn inbox<T>(core: &Core, doorbell: Doorbell) -> (Sender<T>, Inbox<T>) {
+    let state = Mutex::new(QueueState { messages: VecDeque::new(), closed: false });
+    let queue = Arc::new(Queue { state, doorbell });
+    (Sender(queue.clone()), Inbox { queue, core: core.clone() })
+}
+
 /// Starts a core that runs `main` and ends with it. Returns when its rings stand, or says why they do not.
 /// Should the kernel not let go of the core's memory in the end, the process aborts: freeing it would
 /// be worse.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::handle::{Handle, Path};
@@ -74,6 +74,9 @@ pub trait Driver {
 
     /// A stream socket that can be connected to `address`.
     fn socket(&mut self, address: SocketAddr) -> io::Result<OwnedFd>;
+
+    /// Who is at the other end of a connected socket; `None` for one that has no address.
+    fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr>;
 
     /// Fills `out` with random bytes, fit for keys.
     fn random(&mut self, out: &mut [u8]) -> io::Result<()>;

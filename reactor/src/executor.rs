@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
@@ -167,6 +167,11 @@ impl Core {
     /// A stream socket that can be connected to `address`.
     pub fn socket(&self, address: SocketAddr) -> io::Result<OwnedFd> {
         self.0.driver.borrow_mut().socket(address)
+    }
+
+    /// Who is at the other end of a connected socket; `None` for one that has no address.
+    pub fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+        self.0.driver.borrow().peer(socket)
     }
 
     /// Fills `out` with random bytes, fit for keys.

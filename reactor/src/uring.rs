@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 use crate::buffer::Arena;
 use crate::driver::{Counters, Driver, Harvest, Moment, Wait};
@@ -469,6 +469,12 @@ impl Driver for UringDriver {
     fn socket(&mut self, address: SocketAddr) -> io::Result<OwnedFd> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         Ok(socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+    }
+
+    fn peer(&self, of: BorrowedFd<'_>) -> Option<SocketAddr> {
+        let address: SockaddrStorage = socket::getpeername(of.as_raw_fd()).ok()?;
+        let of_four = || address.as_sockaddr_in().map(|four| SocketAddr::V4((*four).into()));
+        of_four().or_else(|| address.as_sockaddr_in6().map(|six| SocketAddr::V6((*six).into())))
     }
 
     fn random(&mut self, out: &mut [u8]) -> io::Result<()> {

@@ -46,11 +46,6 @@ struct Tls {
     pending: Option<(Buffer, usize)>,
 }
 
-/// Who is at the other end; `None` for a unix socket.
-pub fn peer_address(socket: &OwnedFd) -> Option<SocketAddr> {
-    socket2::SockRef::from(&socket.as_fd()).peer_addr().ok().and_then(|address| address.as_socket())
-}
-
 impl Channel {
     /// The plain stream of `socket`. Sends of at least `zero_copy_bytes` are lent to the network card.
     pub fn new(

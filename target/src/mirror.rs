@@ -126,6 +126,11 @@ impl Mirror {
         &self.name
     }
 
+    /// Its bytes on this node.
+    pub fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
     /// Its settings of this moment.
     pub fn settings(&self) -> Arc<MirrorSettings> {
         self.settings.borrow().clone()
@@ -185,6 +190,11 @@ impl Mirror {
     pub fn node_linked(&self, replica: ReplicaId) -> Option<NodeId> {
         let is_known = replica.index() < self.settings.borrow().replicas.len();
         if is_known { self.links.node_of(replica) } else { None }
+    }
+
+    /// How many payloads the machine holds.
+    pub fn payloads(&self) -> usize {
+        self.payloads.count()
     }
 
     /// Ends all links: nothing is served or applied any more.

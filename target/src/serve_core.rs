@@ -14,7 +14,7 @@ use reactor::cores::{self, Inbox, Sender};
 use reactor::driver::Moment;
 use reactor::executor::Idle;
 use reactor::sync::one_shot;
-use reactor::uring::UringSettings;
+use reactor::uring::{Doorbell, UringSettings};
 use reactor::{Core, Handle, Path, io as verbs};
 use uuid::Uuid;
 use wire::nbd::handshake::ExportTable;
@@ -285,11 +285,22 @@ impl ServingCore {
         self.holders.set(self.holders.get() - 1);
     }
 
-    /// A node of this one core, without a control thread: whoever drives `core` calls `begin`, `obey` and `stop`.
-    pub fn alone(core: Core, settings: &CoreSettings) -> Rc<ServingCore> {
-        let here = ServingCore::new(core, 0, 0, Arc::default(), Arc::default(), settings);
-        here.begin();
-        here
+    /// A node of these cores without threads: whoever made them steps each, at the latest when its doorbell is rung.
+    pub fn by_hand(
+        cores: Vec<(Core, Doorbell)>,
+        settings: &CoreSettings,
+    ) -> Vec<(Rc<ServingCore>, CoreHandle)> {
+        let (peers, places) = (Arc::<OnceLock<Vec<CoreHandle>>>::default(), Arc::<Places>::default());
+        let mut made = Vec::new();
+        for (index, (core, doorbell)) in cores.into_iter().enumerate() {
+            let (sender, inbox) = cores::inbox(&core, doorbell);
+            let here = ServingCore::new(core.clone(), index, index, peers.clone(), places.clone(), settings);
+            core.spawn(here.clone().run(inbox));
+            made.push((here, CoreHandle(sender)));
+        }
+        let handles = made.iter().map(|(_, handle)| handle.clone()).collect();
+        assert!(peers.set(handles).is_ok(), "set once, here");
+        made
     }
 
     /// Begins to look after its clients.
@@ -320,7 +331,7 @@ impl ServingCore {
     }
 
     /// Does what it is asked for; `Ask::Stop` is `stop`.
-    pub fn obey(self: &Rc<Self>, ask: Ask) {
+    fn obey(self: &Rc<Self>, ask: Ask) {
         match ask {
             Ask::AddVolume { settings, opened, mirror, reply } => {
                 let is_mirrored = mirror.is_some();
@@ -437,7 +448,7 @@ impl ServingCore {
     }
 
     /// Stops accepting, finishes or fails what is in flight within `grace`, flushes and closes.
-    pub async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
+    async fn stop(self: &Rc<Self>, grace: Duration) -> Vec<Fault> {
         self.unlisten(|_, _| true);
         self.part(grace, |_| true).await;
         let volumes: Vec<Rc<Volume>> = self.volumes.take().into_values().collect();

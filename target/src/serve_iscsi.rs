@@ -20,13 +20,13 @@ mod task;
 mod write;
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use wire::iscsi::login::{Agreed, SessionKind};
 use wire::iscsi::pdu::{LoginResponse, Response};
 
-use crate::channel::{Channel, Parts, peer_address};
+use crate::channel::{Channel, Parts};
 use crate::clients::{Client, DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::message::{Adopted, Ask};
@@ -56,7 +56,7 @@ struct Entrance {
 
 /// Serves a connection that has just been accepted.
 pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
-    let address = peer_address(&socket);
+    let address = here.core().peer(socket.as_fd());
     prepare(&socket, address);
     let channel = Channel::new(here.core(), socket, address, here.zero_copy_bytes());
     let deadline = here.core().now() + here.directory().iscsi.login_timeout;
@@ -81,7 +81,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
 /// Serves a connection that logged in on another core.
 pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let Handover { parts, entrance, place } = handover;
-    let address = peer_address(&parts.socket);
+    let address = here.core().peer(parts.socket.as_fd());
     let channel = Channel::new(here.core(), parts.socket, address, here.zero_copy_bytes()).resume(parts.tls);
     let client = here.clients().enter(channel.socket(), Protocol::Iscsi, address, None);
     full_feature_phase(&here, client, channel, entrance).await;

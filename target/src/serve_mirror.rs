@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use uuid::Uuid;
 
-use crate::channel::{Channel, Parts, peer_address};
+use crate::channel::{Channel, Parts};
 use crate::clients::{DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::message::{Adopted, Ask};
@@ -42,7 +42,7 @@ pub struct Handover {
 
 /// Serves a link that has just been accepted.
 pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
-    let address = peer_address(&socket);
+    let address = here.core().peer(socket.as_fd());
     prepare(&socket, address);
     let channel = Channel::new(here.core(), socket, address, None);
     let socket = channel.socket().clone();
@@ -62,7 +62,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
 pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let Handover { parts, mut leftover, acceptor, wanted, volume, _place } = handover;
     leftover.extend_from_slice(&parts.plaintext);
-    let address = peer_address(&parts.socket);
+    let address = here.core().peer(parts.socket.as_fd());
     let channel = Channel::new(here.core(), parts.socket, address, None).resume(parts.tls);
     let met = Met { channel, leftover, acceptor, wanted };
     if let Err(fault) = accept(&here, met, volume, address).await {

@@ -17,7 +17,7 @@ use socket2::SockRef;
 use uuid::Uuid;
 use wire::nbd::handshake::Agreed;
 
-use crate::channel::{Channel, Parts, peer_address};
+use crate::channel::{Channel, Parts};
 use crate::clients::{Client, DropReason, Place};
 use crate::fault::{Fault, Kind};
 use crate::message::{Adopted, Ask};
@@ -45,7 +45,7 @@ struct Session {
 
 /// Serves a client that has just been accepted.
 pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
-    let address = peer_address(&socket);
+    let address = here.core().peer(socket.as_fd());
     prepare(&socket, address);
     let channel = Channel::new(here.core(), socket, address, here.zero_copy_bytes());
     let client = here.clients().enter(channel.socket(), Protocol::Nbd, address, here.handshake_deadline());
@@ -68,7 +68,7 @@ pub async fn serve(here: Rc<ServingCore>, socket: OwnedFd, place: Place) {
 pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
     let Handover { parts, mut session, place } = handover;
     session.leftover.extend_from_slice(&parts.plaintext);
-    let address = peer_address(&parts.socket);
+    let address = here.core().peer(parts.socket.as_fd());
     let channel = Channel::new(here.core(), parts.socket, address, here.zero_copy_bytes()).resume(parts.tls);
     let client = here.clients().enter(channel.socket(), Protocol::Nbd, address, None);
     transmit(&here, client, channel, session).await;

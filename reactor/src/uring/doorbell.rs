@@ -31,7 +31,13 @@ impl Doorbell {
         }
     }
 
-    pub(super) fn heard(&self) {
+    /// Whether it was rung and not heard yet.
+    pub fn is_rung(&self) -> bool {
+        self.0.pending.load(Ordering::Acquire)
+    }
+
+    /// The core looks for what was left for it: from now on it is to be rung again.
+    pub fn heard(&self) {
         self.0.pending.store(false, Ordering::Release);
     }
 }

@@ -54,6 +54,11 @@ impl Payloads {
         payload.view
     }
 
+    /// How many are held.
+    pub fn count(&self) -> usize {
+        self.held.borrow().len()
+    }
+
     /// Bytes that links have brought and the machine still holds.
     pub fn link_bytes(&self) -> usize {
         self.link_bytes.get()

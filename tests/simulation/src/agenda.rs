@@ -11,6 +11,9 @@ use crate::dice::Dice;
 /// Which machine.
 pub type HostId = usize;
 
+/// Which processor, of all machines.
+pub type CoreId = usize;
+
 /// A nanosecond.
 pub const MICROSECOND: u64 = 1_000;
 /// In nanoseconds.
@@ -21,11 +24,11 @@ pub const SECOND: u64 = 1_000_000_000;
 /// What happens.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A machine's core runs for a turn.
+    /// A core runs for a turn.
     Step {
         /// Which.
-        host: HostId,
-        /// In which of its lives.
+        core: CoreId,
+        /// In which life of the machine.
         boot: u32,
     },
     /// The first segment of a pipe arrives.
@@ -42,9 +45,9 @@ pub enum Event {
     },
     /// A disk has done its work.
     Disk {
-        /// Whose.
-        host: HostId,
-        /// In which of its lives.
+        /// For whom.
+        core: CoreId,
+        /// In which life of the machine.
         boot: u32,
         /// Which operation.
         token: Token,
@@ -72,8 +75,8 @@ pub struct Agenda {
     pub now: u64,
     /// For everything about the world.
     pub dice: Dice,
-    /// What has come of operations and was not yet told to their machines.
-    pub landed: Vec<(HostId, Token, Landing)>,
+    /// What has come of operations and was not yet told to their cores.
+    pub landed: Vec<(CoreId, Token, Landing)>,
     events: BTreeMap<(u64, u64), Event>,
     number: u64,
     digest: u64,
@@ -101,10 +104,10 @@ impl Agenda {
         let ((time, number), event) = self.events.pop_first()?;
         self.now = time;
         let kind = match &event {
-            Event::Step { host, .. } => *host as u64,
+            Event::Step { core, .. } => *core as u64,
             Event::Arrive { connection, side } => u64::from(*connection) << 8 | (*side as u64) << 4 | 1,
             Event::Syn { connection } => u64::from(*connection) << 8 | 2,
-            Event::Disk { host, token, .. } => u64::from(token.0) << 16 | (*host as u64) << 8 | 3,
+            Event::Disk { core, token, .. } => u64::from(token.0) << 16 | (*core as u64) << 8 | 3,
             Event::Plan(what) => what << 8 | 4,
         };
         for part in [time, number, kind] {
@@ -124,7 +127,7 @@ impl Agenda {
     }
 
     /// An operation has come to its end.
-    pub fn land(&mut self, host: HostId, token: Token, landing: Landing) {
-        self.landed.push((host, token, landing));
+    pub fn land(&mut self, core: CoreId, token: Token, landing: Landing) {
+        self.landed.push((core, token, landing));
     }
 }

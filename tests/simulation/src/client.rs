@@ -1,9 +1,11 @@
-//! NBD clients on a machine of their own: they connect to any node, ask for several things at once, and write
+//! Clients of NBD and iSCSI on a machine of their own: they connect to any node, ask for several things at once, and write
 //! down what they asked and were told.
 //!
 //! Its one rule: a client that loses its connection never learns what became of its requests.
 
+mod iscsi;
 mod session;
+mod speech;
 mod words;
 
 use std::cell::{Cell, RefCell};
@@ -13,13 +15,13 @@ use std::time::Duration;
 
 use reactor::{Core, Gather, Handle, Path, io as verbs};
 use wire::nbd::dial::{Dial, DialOptions, DialStep};
-use wire::nbd::transmission::ReplyStyle;
 
 use crate::dice::Dice;
 use crate::history::History;
-use crate::node::{NBD_PORT, VOLUME};
+use crate::node::{ISCSI_PORT, NBD_PORT, Shared, VOLUME};
 use crate::timeline;
 use session::Session;
+use speech::{Nbd, Speech};
 
 /// To connect and to agree.
 const DIAL: Duration = Duration::from_secs(5);
@@ -41,6 +43,8 @@ pub struct Habits {
     pub writes: u64,
     /// Of a hundred requests, so many flush.
     pub flushes: u64,
+    /// Of a hundred connections, so many speak iSCSI.
+    pub iscsi: u64,
 }
 
 /// All clients.
@@ -48,10 +52,13 @@ pub struct Clients {
     core: Core,
     nodes: usize,
     habits: Habits,
+    /// Reads may be of sectors that are just being written.
+    may_tear: bool,
     /// What they wrote down.
     pub history: RefCell<History>,
     next_tag: Cell<u64>,
     is_over: Cell<bool>,
+    well_since: Cell<u64>,
     running: Cell<usize>,
     /// Requests answered without an error, and with one.
     pub answered: Cell<[u64; 2]>,
@@ -61,14 +68,16 @@ pub struct Clients {
 
 impl Clients {
     /// Starts them.
-    pub fn start(core: &Core, nodes: usize, habits: Habits, dice: &mut Dice) -> Rc<Clients> {
+    pub fn start(core: &Core, shared: &Shared, habits: Habits, dice: &mut Dice) -> Rc<Clients> {
         let clients = Rc::new(Clients {
             core: core.clone(),
-            nodes,
+            nodes: shared.names.len(),
             habits,
+            may_tear: shared.in_memory.contains(&true),
             history: RefCell::default(),
             next_tag: Cell::new(1),
             is_over: Cell::new(false),
+            well_since: Cell::new(u64::MAX),
             running: Cell::new(0),
             answered: Cell::new([0; 2]),
             scandal: RefCell::default(),
@@ -78,6 +87,11 @@ impl Clients {
             core.spawn(clients.clone().live(number, dice.child()));
         }
         clients
+    }
+
+    /// Nothing is wrong any more: from now on every request is to be answered in time.
+    pub fn all_is_well(&self) {
+        self.well_since.set(self.core.now().0);
     }
 
     /// They ask for nothing new, and leave when all is answered.
@@ -94,10 +108,13 @@ impl Clients {
         while !self.is_over.get() {
             let node = dice.index(self.nodes);
             match self.connect(node, &mut dice).await {
-                Ok((socket, style, leftover)) => {
-                    timeline::line(|| format!("client {number} is served by node {node} ({style:?})"));
-                    let session = Session::new(&self, number, socket, style, &mut dice);
-                    let end = session.run(leftover).await;
+                Ok((socket, speech)) => {
+                    timeline::line(|| {
+                        let protocol = if matches!(speech, Speech::Nbd(_)) { "NBD" } else { "iSCSI" };
+                        format!("client {number} is served by node {node} ({protocol})")
+                    });
+                    let session = Session::new(&self, number, socket, speech, &mut dice);
+                    let end = session.run().await;
                     timeline::line(|| format!("client {number} has left node {node}: {end}"));
                 }
                 Err(why) => timeline::line(|| format!("client {number} does not get to node {node}: {why}")),
@@ -107,24 +124,24 @@ impl Clients {
         self.running.set(self.running.get() - 1);
     }
 
-    async fn connect(&self, node: usize, dice: &mut Dice) -> Result<(Handle, ReplyStyle, Vec<u8>), String> {
-        let address = ([10, 0, 0, node as u8 + 1], NBD_PORT).into();
+    async fn connect(&self, node: usize, dice: &mut Dice) -> Result<(Handle, Speech), String> {
+        let is_iscsi = dice.percent(self.habits.iscsi);
+        let port = if is_iscsi { ISCSI_PORT } else { NBD_PORT };
+        let address = ([10, 0, 0, node as u8 + 1], port).into();
         let fd = self.core.socket(address).map_err(|error| error.to_string())?;
         let socket = self.core.adopt(fd, Path::Ring);
         let expiring = socket.clone();
         let expire = move || expiring.shutdown(Shutdown::Both);
-        let wishes = DialOptions {
-            export: VOLUME.into(),
-            want_structured: dice.percent(70),
-            want_extended: dice.percent(40),
-            ..DialOptions::default()
-        };
         let agreeing = async {
             verbs::connect(&socket, address).await.map_err(|error| error.to_string())?;
-            agree(&socket, wishes).await
+            match is_iscsi {
+                true => Ok(Speech::Iscsi(Box::new(iscsi::log_in(&socket, dice).await?))),
+                false => agree(&socket, dice).await.map(Speech::Nbd),
+            }
         };
-        let (style, leftover) = verbs::with_deadline(self.core.now() + DIAL, agreeing, expire).await?;
-        Ok((socket, style, leftover))
+        let speech: Result<Speech, String> =
+            verbs::with_deadline(self.core.now() + DIAL, agreeing, expire).await;
+        Ok((socket, speech?))
     }
 
     fn tag(&self) -> u64 {
@@ -134,7 +151,13 @@ impl Clients {
     }
 }
 
-async fn agree(socket: &Handle, wishes: DialOptions) -> Result<(ReplyStyle, Vec<u8>), String> {
+async fn agree(socket: &Handle, dice: &mut Dice) -> Result<Nbd, String> {
+    let wishes = DialOptions {
+        export: VOLUME.into(),
+        want_structured: dice.percent(70),
+        want_extended: dice.percent(40),
+        ..DialOptions::default()
+    };
     let mut dial = Dial::new(wishes);
     let mut input = Vec::new();
     let mut out = Vec::new();
@@ -150,7 +173,7 @@ async fn agree(socket: &Handle, wishes: DialOptions) -> Result<(ReplyStyle, Vec<
         out.clear();
         match step {
             DialStep::More => {}
-            DialStep::Agreed(agreed) => return Ok((agreed.style, input)),
+            DialStep::Agreed(agreed) => return Ok(Nbd::new(agreed.style, input)),
             other => return Err(format!("{other:?}")),
         }
     }

@@ -121,7 +121,10 @@ impl Run {
                 world.network.reset_one(&mut world.agenda, a, b);
                 world.settle();
             }
-            Fault::Kill(host) => self.nodes[host].end()?,
+            Fault::Kill(host) => {
+                self.note_end(host);
+                self.nodes[host].end()?;
+            }
             Fault::PowerLoss(host) => self.lose_power(host)?,
             Fault::Blackout => {
                 for host in 0..self.nodes.len() {
@@ -167,7 +170,7 @@ impl Run {
             Fault::Freeze(host) => {
                 let mut world = self.world.borrow_mut();
                 world.hosts[host].is_frozen = false;
-                world.step_soon(host);
+                world.wake(host);
             }
             Fault::SlowDisk(host) | Fault::BadDisk(host) | Fault::FullDisk(host) => {
                 let is_hung = self.world.borrow().hosts[host].mood.is_hung;
@@ -197,6 +200,13 @@ impl Run {
         self.perils.push(now);
         self.stopping.retain(|(stopping, _)| *stopping != host);
         self.nodes[host].lose_power()
+    }
+
+    /// A copy in memory ends with its process.
+    pub fn note_end(&mut self, host: HostId) {
+        if self.nodes[host].is_in_memory() {
+            self.perils.push(self.now());
+        }
     }
 
     /// Power, and a running process.

@@ -1,20 +1,21 @@
-//! One simulated machine: its disk, its descriptors, and the operations that its core has under way.
+//! One simulated machine: its disk, its clock, its descriptors.
 //!
-//! Its one rule: what is under way belongs to one life of the machine, and ends with it.
+//! Its one rule: a descriptor stands for one object as long as anybody holds it, on whichever core.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
-use std::rc::Rc;
+use std::io::Read;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use nix::libc;
 use nix::sys::stat::fstat;
-use reactor::op::{Completion, Op, Output, Token};
-use reactor::{Arena, Buffer};
+use reactor::op::{Op, Token};
 
-use crate::agenda::Landing;
+use crate::agenda::CoreId;
 use crate::dice::Dice;
 use crate::disk::{Image, Mood};
+use crate::processor::{Flight, FlightKind};
 
 /// What a descriptor stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +30,11 @@ pub enum Object {
     File(usize),
 }
 
-/// What is under way.
-pub struct Flight {
-    pub op: Op,
-    pub kind: FlightKind,
-}
-
-/// What is known of it beside the operation.
-pub enum FlightKind {
-    Network,
-    /// On this file; how far a flush reaches.
-    Disk {
-        file: usize,
-        flush_point: u64,
-    },
+/// A descriptor that somebody holds.
+struct Held {
+    object: Object,
+    /// The other end of the real descriptor: shows whether anybody holds that one.
+    watch: UnixStream,
 }
 
 /// One machine.
@@ -57,21 +49,17 @@ pub struct Host {
     pub is_live: bool,
     /// Its program gets no time.
     pub is_frozen: bool,
-    /// When its core runs next.
-    pub next_step: u64,
+    /// Its processors.
+    pub cores: Range<CoreId>,
     pub files: Vec<Image>,
     pub mood: Mood,
     pub clock: Clock,
-    pub flights: BTreeMap<u32, Flight>,
-    pub landed: Vec<(Token, Landing)>,
     /// Disk operations that wait until the disk is not hung any more.
-    pub held: Vec<Token>,
-    /// By what their driver knows them by.
-    pub objects: BTreeMap<u32, Object>,
-    /// Descriptors that the core has not taken in yet, by the number of their inode.
-    fresh: BTreeMap<u64, Object>,
-    next_slot: u32,
-    pub receive_arena: Rc<Arena>,
+    pub held: Vec<(CoreId, Token)>,
+    /// By the number of their inode.
+    descriptors: BTreeMap<u64, Held>,
+    /// On their way from one core to another.
+    in_transit: Vec<u64>,
 }
 
 /// A clock that is not quite right.
@@ -99,104 +87,92 @@ impl Clock {
 
 impl Host {
     /// A machine that has never run.
-    pub fn new(name: &'static str, clock: Clock, mood: Mood) -> Host {
+    pub fn new(name: &'static str, cores: Range<CoreId>, clock: Clock, mood: Mood) -> Host {
         Host {
             name,
             boot: 0,
             is_on: true,
             is_live: false,
             is_frozen: false,
-            next_step: u64::MAX,
+            cores,
             files: Vec::new(),
             mood,
             clock,
-            flights: BTreeMap::new(),
-            landed: Vec::new(),
             held: Vec::new(),
-            objects: BTreeMap::new(),
-            fresh: BTreeMap::new(),
-            next_slot: 0,
-            receive_arena: Arena::new(1 << 20).expect("a megabyte"),
+            descriptors: BTreeMap::new(),
+            in_transit: Vec::new(),
         }
     }
 
     /// A descriptor that stands for `object`: a real one, as handles own descriptors, that nothing is done with.
     pub fn descriptor(&mut self, object: Object) -> OwnedFd {
-        let fd = OwnedFd::from(UnixDatagram::unbound().expect("a descriptor is left"));
-        self.fresh.insert(inode(&fd), object);
-        fd
+        let (fd, watch) = UnixStream::pair().expect("descriptors are left");
+        watch.set_nonblocking(true).expect("a socket can be");
+        self.descriptors.insert(inode(fd.as_fd()), Held { object, watch });
+        fd.into()
     }
 
-    /// Takes a descriptor in; gives the number that handles know it by.
-    pub fn adopt(&mut self, fd: &OwnedFd) -> u32 {
-        let inode = inode(fd);
-        let object = *self.fresh.get(&inode).expect("descriptors are made here");
-        if !matches!(object, Object::File(_)) {
-            self.fresh.remove(&inode);
-        }
-        self.next_slot += 1;
-        self.objects.insert(self.next_slot, object);
-        self.next_slot
+    /// What a descriptor stands for.
+    pub fn object(&self, inode: u64) -> Option<Object> {
+        self.descriptors.get(&inode).map(|held| held.object)
     }
 
-    /// The operations of a life that has ended. They may hold handles, so they are dropped outside.
-    pub fn end_life(&mut self, dice: &mut Dice) -> BTreeMap<u32, Flight> {
-        for flight in self.flights.values() {
-            tear(&mut self.files, flight, dice);
+    /// A core takes a descriptor in.
+    pub fn adopted(&mut self, inode: u64) {
+        self.in_transit.retain(|one| *one != inode);
+    }
+
+    /// A socket has become a side of a connection.
+    pub fn becomes(&mut self, inode: u64, object: Object) {
+        self.descriptors.get_mut(&inode).expect("descriptors are made here").object = object;
+    }
+
+    /// A core has let go of a descriptor: what is closed by that, if nobody else holds it.
+    pub fn let_go(&mut self, inode: u64) -> Option<Object> {
+        if self.descriptors.get(&inode)?.is_held() {
+            self.in_transit.push(inode);
+            return None;
         }
+        self.descriptors.remove(&inode).map(|held| held.object)
+    }
+
+    /// Objects that nobody has taken in at the other end of their way.
+    pub fn lost_in_transit(&mut self) -> Vec<Object> {
+        if self.in_transit.is_empty() {
+            return Vec::new();
+        }
+        let is_lost = |inode: &mut u64| self.descriptors.get(inode).is_none_or(|held| !held.is_held());
+        let lost: Vec<u64> = self.in_transit.extract_if(.., is_lost).collect();
+        lost.into_iter().filter_map(|inode| self.descriptors.remove(&inode)).map(|held| held.object).collect()
+    }
+
+    /// Its program has ended.
+    pub fn end_life(&mut self) {
         self.is_live = false;
         self.is_frozen = false;
-        self.landed.clear();
         self.held.clear();
-        self.fresh.clear();
-        self.objects.clear();
-        self.next_step = u64::MAX;
-        std::mem::take(&mut self.flights)
+        self.descriptors.clear();
+        self.in_transit.clear();
     }
 
-    /// What has come of operations since it was last asked.
-    pub fn harvest(&mut self) -> Vec<(Token, Completion)> {
-        let landed = std::mem::take(&mut self.landed);
-        landed.into_iter().map(|(token, landing)| (token, self.complete(token, landing))).collect()
-    }
-
-    fn complete(&mut self, token: Token, landing: Landing) -> Completion {
-        let Flight { op, .. } = self.flights.remove(&token.0).expect("what lands was under way");
-        let failed = |error| Err(std::io::Error::from_raw_os_error(error));
-        match (landing, op) {
-            (Landing::Failed(error), op) => Completion { result: failed(error), op },
-            (Landing::Moved(count), op) => Completion { result: Ok(Output::Count(count as u64)), op },
-            (Landing::Received(bytes), Op::ReceiveInto { socket, mut buffer, start, wait_all }) => {
-                buffer.bytes_mut()[start..start + bytes.len()].copy_from_slice(&bytes);
-                let op = Op::ReceiveInto { socket, buffer, start, wait_all };
-                Completion { result: Ok(Output::Count(bytes.len() as u64)), op }
+    /// A write that failed, or did not get to its end, has done something, or nothing.
+    pub fn spoil(&mut self, flight: &Flight, dice: &mut Dice) {
+        let FlightKind::Disk { file, .. } = flight.kind else { return };
+        match &flight.op {
+            Op::Write { data, offset, .. } => {
+                let mut bytes = vec![0; data.len()];
+                data.copy_to(&mut bytes);
+                self.files[file].tear(*offset as usize, &bytes, dice);
             }
-            (Landing::Received(bytes), op) => {
-                let mut buffer = self.receive_buffer(bytes.len());
-                buffer.bytes_mut().copy_from_slice(&bytes);
-                Completion { result: Ok(Output::Buffer(buffer)), op }
+            Op::Allocate { offset, len, .. } => {
+                self.files[file].tear(*offset as usize, &vec![0; *len as usize], dice);
             }
-            (Landing::Accepted(connection), op) => {
-                let fd = self.descriptor(Object::Stream(connection, 1));
-                Completion { result: Ok(Output::Descriptor(fd)), op }
-            }
+            _ => {}
         }
-    }
-
-    fn receive_buffer(&self, len: usize) -> Buffer {
-        let arena = &self.receive_arena;
-        arena.try_take(len).unwrap_or_else(|| arena.spill(len))
-    }
-
-    /// A write that failed has done something, or nothing.
-    pub fn spoil(&mut self, token: Token, dice: &mut Dice) {
-        let flight = self.flights.get(&token.0).expect("it is under way");
-        tear(&mut self.files, flight, dice);
     }
 
     /// Does to the disk what an operation asks for, and fills its buffer. Whether it may be done was decided before.
-    pub fn perform(&mut self, token: Token, len: usize) {
-        let flight = self.flights.get_mut(&token.0).expect("it is under way");
+    pub fn perform(&mut self, flight: &mut Flight, len: usize) {
         let FlightKind::Disk { file, flush_point } = flight.kind else { return };
         let image = &mut self.files[file];
         match &mut flight.op {
@@ -224,22 +200,14 @@ impl Host {
     }
 }
 
-/// What was being written may be on the disk, in part.
-fn tear(files: &mut [Image], flight: &Flight, dice: &mut Dice) {
-    let FlightKind::Disk { file, .. } = flight.kind else { return };
-    match &flight.op {
-        Op::Write { data, offset, .. } => {
-            let mut bytes = vec![0; data.len()];
-            data.copy_to(&mut bytes);
-            files[file].tear(*offset as usize, &bytes, dice);
-        }
-        Op::Allocate { offset, len, .. } => {
-            files[file].tear(*offset as usize, &vec![0; *len as usize], dice);
-        }
-        _ => {}
+impl Held {
+    /// Whether anybody has the descriptor.
+    fn is_held(&self) -> bool {
+        !matches!((&self.watch).read(&mut [0; 1]), Ok(0))
     }
 }
 
-fn inode(fd: &OwnedFd) -> u64 {
-    fstat(fd.as_fd()).expect("an open descriptor").st_ino
+/// Names a descriptor, and its copies.
+pub fn inode(fd: BorrowedFd<'_>) -> u64 {
+    fstat(fd).expect("an open descriptor").st_ino
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod certificates;
 mod client;
 mod dice;
 mod disk;
@@ -17,6 +18,7 @@ mod network;
 mod node;
 mod operator;
 mod plan;
+mod processor;
 mod run;
 pub mod timeline;
 mod world;

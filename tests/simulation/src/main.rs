@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
+use ringsan::sabotage::Sabotage;
 use simulation::{Outcome, hear_panics, run, timeline};
 
 /// Lines of the timeline that are shown of a failure.
@@ -28,6 +29,9 @@ struct Arguments {
     /// Goes on after a failure, and says one line of each.
     #[arg(long)]
     keep_going: bool,
+    /// With this deliberate bug.
+    #[arg(long, value_parser = bug)]
+    sabotage: Option<Sabotage>,
     /// Shows the whole timeline of every run.
     #[arg(long)]
     trace: bool,
@@ -43,6 +47,7 @@ fn main() {
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs {
             scope.spawn(|| {
+                Sabotage::set(arguments.sabotage);
                 while arguments.keep_going || !failed.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= arguments.seed + arguments.seeds {
@@ -68,7 +73,9 @@ fn main() {
                         println!("seed {seed}: {failure}");
                         let nodes =
                             arguments.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
-                        println!("again: simulate-nodes --seeds 1 --seed {seed}{nodes} --trace");
+                        let bug =
+                            arguments.sabotage.map_or(String::new(), |bug| format!(" --sabotage {bug:?}"));
+                        println!("again: simulate-nodes --seeds 1 --seed {seed}{nodes}{bug} --trace");
                     }
                 }
             });
@@ -84,6 +91,11 @@ fn main() {
         answered as f64 / seconds,
     );
     std::process::exit(i32::from(failed.into_inner()));
+}
+
+fn bug(name: &str) -> Result<Sabotage, String> {
+    let known = Sabotage::ALL.into_iter().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("one of {:?}", Sabotage::ALL))
 }
 
 fn traced(seed: u64, arguments: &Arguments, lines_max: usize) -> Outcome {

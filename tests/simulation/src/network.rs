@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, VecDeque};
 use nix::libc;
 use reactor::op::Token;
 
-use crate::agenda::{Agenda, Event, HostId, Landing, MILLISECOND, SECOND};
+use crate::agenda::{Agenda, CoreId, Event, HostId, Landing, MILLISECOND, SECOND};
 use crate::timeline;
 pub use pipe::Shape;
-use pipe::{End, EndState, Pipe, Reader, Segment, Writer};
+use pipe::{End, EndState, Pipe, Reader, Segment, Sent, Writer};
 
 /// All of it.
 pub struct Network {
@@ -37,8 +37,8 @@ struct Connection {
     asked_since: u64,
 }
 
-#[derive(Default)]
 struct Listener {
+    core: CoreId,
     acceptor: Option<Token>,
     waiting: VecDeque<u32>,
 }
@@ -65,17 +65,18 @@ impl Network {
     }
 
     /// Begins to take connections.
-    pub fn listen(&mut self, host: HostId, port: u16) {
-        self.listeners.insert((host, port), Listener::default());
+    pub fn listen(&mut self, host: HostId, core: CoreId, port: u16) {
+        let listener = Listener { core, acceptor: None, waiting: VecDeque::new() };
+        self.listeners.insert((host, port), listener);
     }
 
     /// The next connection.
-    pub fn accept(&mut self, agenda: &mut Agenda, host: HostId, port: u16, token: Token) {
-        let Some(listener) = self.listeners.get_mut(&(host, port)) else {
-            return agenda.land(host, token, Landing::Failed(libc::EINVAL));
+    pub fn accept(&mut self, agenda: &mut Agenda, at: (HostId, u16), core: CoreId, token: Token) {
+        let Some(listener) = self.listeners.get_mut(&at) else {
+            return agenda.land(core, token, Landing::Failed(libc::EINVAL));
         };
         match listener.waiting.pop_front() {
-            Some(connection) => agenda.land(host, token, Landing::Accepted(connection)),
+            Some(connection) => agenda.land(core, token, Landing::Accepted(connection)),
             None => listener.acceptor = Some(token),
         }
     }
@@ -84,7 +85,7 @@ impl Network {
     pub fn unlisten(&mut self, agenda: &mut Agenda, host: HostId, port: u16) {
         let Some(listener) = self.listeners.remove(&(host, port)) else { return };
         if let Some(token) = listener.acceptor {
-            agenda.land(host, token, Landing::Failed(libc::EINVAL));
+            agenda.land(listener.core, token, Landing::Failed(libc::EINVAL));
         }
         for connection in listener.waiting {
             self.close(agenda, connection, 1);
@@ -92,10 +93,18 @@ impl Network {
     }
 
     /// Asks for a connection; gives its number.
-    pub fn dial(&mut self, agenda: &mut Agenda, from: HostId, to: HostId, port: u16, token: Token) -> u32 {
+    pub fn dial(
+        &mut self,
+        agenda: &mut Agenda,
+        from: (HostId, CoreId),
+        to: (HostId, u16),
+        token: Token,
+    ) -> u32 {
+        let (to, port) = to;
         let number = self.next;
         self.next += 1;
-        let ends = [End::new(from, EndState::Dialing(token)), End::new(to, EndState::Nobody)];
+        let (from, core) = from;
+        let ends = [End::new(from, core, EndState::Dialing(token)), End::new(to, 0, EndState::Nobody)];
         let pipes = [Pipe::default(), Pipe::default()];
         let asked_since = agenda.now;
         self.connections.insert(number, Connection { to_port: port, ends, pipes, asked_since });
@@ -104,29 +113,45 @@ impl Network {
         number
     }
 
+    /// Which machine a side of a connection is of, and its port: that which was dialed, or one of its own.
+    pub fn end(&self, number: u32, side: usize) -> Option<(HostId, u16)> {
+        let connection = self.connections.get(&number)?;
+        let own = 0xc000 | number as u16;
+        let port = if side == 1 { connection.to_port } else { own };
+        Some((connection.ends[side].host, port))
+    }
+
     /// A request for a connection has arrived, or is lost and comes again.
     pub fn syn(&mut self, agenda: &mut Agenda, number: u32) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let EndState::Dialing(token) = connection.ends[0].state else { return };
         let (from, to) = (connection.ends[0].host, connection.ends[1].host);
+        let dialer = connection.ends[0].core;
         if self.cuts[from][to] || self.cuts[to][from] || !self.powered[to] {
             if agenda.now - connection.asked_since > 20 * SECOND {
                 connection.ends[0].state = EndState::Reset;
-                return agenda.land(from, token, Landing::Failed(libc::ETIMEDOUT));
+                return agenda.land(dialer, token, Landing::Failed(libc::ETIMEDOUT));
             }
             let delay = agenda.dice.between(200 * MILLISECOND, SECOND);
             return agenda.after(delay, Event::Syn { connection: number });
         }
         let Some(listener) = self.listeners.get_mut(&(to, connection.to_port)) else {
             connection.ends[0].state = EndState::Reset;
-            return agenda.land(from, token, Landing::Failed(libc::ECONNREFUSED));
+            return agenda.land(dialer, token, Landing::Failed(libc::ECONNREFUSED));
         };
         connection.ends[0].state = EndState::Open;
         connection.ends[1].state = EndState::Open;
-        agenda.land(from, token, Landing::Moved(0));
+        agenda.land(dialer, token, Landing::Moved(0));
         match listener.acceptor.take() {
-            Some(acceptor) => agenda.land(to, acceptor, Landing::Accepted(number)),
+            Some(acceptor) => agenda.land(listener.core, acceptor, Landing::Accepted(number)),
             None => listener.waiting.push_back(number),
+        }
+    }
+
+    /// A core has taken this side in.
+    pub fn moves(&mut self, number: u32, side: usize, core: CoreId) {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.ends[side].core = core;
         }
     }
 
@@ -155,11 +180,11 @@ impl Network {
         let end = &mut connection.ends[side];
         if let EndState::Dialing(token) = end.state {
             end.state = EndState::Reset;
-            return agenda.land(end.host, token, Landing::Failed(libc::ECONNABORTED));
+            return agenda.land(end.core, token, Landing::Failed(libc::ECONNABORTED));
         }
         end.reads_no_more |= reading;
         if writing && !std::mem::replace(&mut end.writes_no_more, true) {
-            connection.pipes[side].segments.push_back(Segment::End);
+            connection.pipes[side].push(agenda, Sent::End, &self.shape);
         }
         self.pump(agenda, number);
     }
@@ -172,9 +197,9 @@ impl Network {
         (end.reader, end.writer) = (None, None);
         if end.state == EndState::Open {
             if unread {
-                connection.pipes[side].segments.push_back(Segment::Reset);
+                connection.pipes[side].push(agenda, Sent::Reset, &self.shape);
             } else if !end.writes_no_more {
-                connection.pipes[side].segments.push_back(Segment::End);
+                connection.pipes[side].push(agenda, Sent::End, &self.shape);
             }
         }
         connection.ends[side].state = EndState::Closed;
@@ -193,15 +218,15 @@ impl Network {
         }
         let Some(segment) = connection.pipes[side].segments.pop_front() else { return };
         let receiver = &mut connection.ends[1 - side];
-        match (segment, receiver.state) {
-            (Segment::Data(bytes), EndState::Open) => connection.pipes[side].arrived.extend(bytes),
-            (Segment::End, EndState::Open) => connection.pipes[side].ended = true,
-            (Segment::Reset, EndState::Open) => {
+        match (segment.what, receiver.state) {
+            (Sent::Data(bytes), EndState::Open) => connection.pipes[side].arrived.extend(bytes),
+            (Sent::End, EndState::Open) => connection.pipes[side].ended = true,
+            (Sent::Reset, EndState::Open) => {
                 receiver.state = EndState::Reset;
                 connection.pipes[side].arrived.clear();
             }
-            (Segment::Data(_), EndState::Closed | EndState::Forgotten) => {
-                connection.pipes[1 - side].segments.push_back(Segment::Reset);
+            (Sent::Data(_), EndState::Closed | EndState::Forgotten) => {
+                connection.pipes[1 - side].push(agenda, Sent::Reset, &self.shape);
             }
             _ => {}
         }
@@ -276,9 +301,9 @@ impl Network {
         for (number, connection) in &mut self.connections {
             let Some(side) = (0..2).find(|side| connection.is_half_open(host, *side)) else { continue };
             let pipe = &mut connection.pipes[side];
-            pipe.segments.push_back(Segment::Reset);
+            let delay = agenda.dice.scale(100 * MILLISECOND, 10 * SECOND);
+            pipe.segments.push_back(Segment { what: Sent::Reset, due: agenda.now + delay });
             if !std::mem::replace(&mut pipe.is_arriving, true) {
-                let delay = agenda.dice.scale(100 * MILLISECOND, 10 * SECOND);
                 agenda.after(delay, Event::Arrive { connection: *number, side });
             }
         }
@@ -322,9 +347,12 @@ impl Network {
             let (from, to) = (ends[side].host, ends[1 - side].host);
             let is_open = !self.cuts[from][to] && self.powered[to];
             let pipe = &mut pipes[side];
-            if is_open && !pipe.segments.is_empty() && !std::mem::replace(&mut pipe.is_arriving, true) {
-                let delay = self.shape.delay(&mut agenda.dice);
-                agenda.after(delay, Event::Arrive { connection: number, side });
+            if !is_open || pipe.is_arriving {
+                continue;
+            }
+            if let Some(due) = pipe.next_due(agenda, &self.shape) {
+                pipe.is_arriving = true;
+                agenda.at(due, Event::Arrive { connection: number, side });
             }
         }
         self.tidy(number);

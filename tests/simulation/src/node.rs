@@ -2,27 +2,35 @@
 //!
 //! Its one rule: what the control thread would do is done here at once, between two turns of the core.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reactor::uring::Doorbell;
 use reactor::{Arena, Core, Path};
 use replication::{Command, OnPeerLoss, Refusal, Status};
+use ringsan::fault::Fault;
 use ringsan::message::{Ask, Directory, DirectoryEntry, VolumeFacts};
 use ringsan::mirror::{OpenMetadata, open_content};
-use ringsan::serve_core::ServingCore;
+use ringsan::serve_core::{CoreHandle, ServingCore};
 use ringsan::settings::{
-    Backing, CoreSettings, Era, FileCache, IscsiSettings, LinkAuthentication, LinkSettings, MirrorSettings,
-    NbdSettings, Poll, Portal, Protocol, TlsMode, VolumeSettings,
+    Backing, CoreSettings, Era, FileCache, IscsiAuthentication, IscsiLun, IscsiSettings, IscsiTarget,
+    LinkAuthentication, LinkSettings, MirrorSettings, NbdSettings, Poll, Portal, Protocol, TlsMode,
+    VolumeSettings,
 };
-use ringsan::store::Opened;
+use ringsan::store::{Opened, open};
+use ringsan::volume::Volume;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::agenda::HostId;
+use crate::certificates::link_tls;
+use crate::disk::SECTOR_BYTES;
 use crate::driver::{Line, SimulatedDriver};
 use crate::host::Object;
 use crate::world::SharedWorld;
@@ -31,6 +39,10 @@ use crate::world::SharedWorld;
 pub const LINK_PORT: u16 = 9811;
 /// Where clients come.
 pub const NBD_PORT: u16 = 10809;
+/// Where iSCSI clients come.
+pub const ISCSI_PORT: u16 = 3260;
+/// The volume's target.
+pub const TARGET: &str = "iqn.2026-11.io.ringsan:db";
 /// The volume's name.
 pub const VOLUME: &str = "db";
 /// Of the volume, then of its metadata.
@@ -52,6 +64,12 @@ pub struct Shared {
     pub peer_timeout: Duration,
     /// What links prove.
     pub key: Option<Arc<[u8]>>,
+    /// Links are under TLS.
+    pub tls: bool,
+    /// Which nodes have their copy in memory.
+    pub in_memory: Vec<bool>,
+    /// Cores of each node.
+    pub cores: usize,
     /// Bytes of a core's arena.
     pub arena_bytes: usize,
     /// Of NBD clients.
@@ -75,12 +93,19 @@ pub struct Node {
 
 /// From a start of its process to the end.
 struct Life {
+    cores: Vec<LiveCore>,
+    /// Cores that were asked to stop and have not.
+    stopping: RefCell<Option<Vec<oneshot::Receiver<Vec<Fault>>>>>,
+    replies: RefCell<Vec<oneshot::Receiver<Result<(), Refusal>>>>,
+}
+
+/// One of its cores.
+struct LiveCore {
     core: Core,
     line: Rc<Line>,
     arena: Rc<Arena>,
     serving: Rc<ServingCore>,
-    stopped: Option<Rc<Cell<Option<usize>>>>,
-    replies: RefCell<Vec<oneshot::Receiver<Result<(), Refusal>>>>,
+    handle: CoreHandle,
 }
 
 impl Node {
@@ -98,9 +123,10 @@ impl Node {
         self.life.is_some()
     }
 
-    /// Its core.
-    pub fn core(&self) -> Option<(Core, Rc<Line>)> {
-        self.life.as_ref().map(|life| (life.core.clone(), life.line.clone()))
+    /// One of its cores, by its place among them.
+    pub fn core(&self, place: usize) -> Option<(Core, Rc<Line>)> {
+        let live = &self.life.as_ref()?.cores[place];
+        Some((live.core.clone(), live.line.clone()))
     }
 
     /// Starts its process. An error is why it refuses to serve.
@@ -112,51 +138,100 @@ impl Node {
             host.boot += 1;
             host.is_live = true;
         }
-        let driver = SimulatedDriver::new(&self.world, self.host);
-        let line = driver.line();
-        let arena = Arena::new(self.shared.arena_bytes).map_err(|error| error.to_string())?;
-        let core = Core::new(Box::new(driver), arena.clone());
-        let serving = ServingCore::alone(core.clone(), &core_settings());
-        let life = Life { core, line, arena, serving, stopped: None, replies: RefCell::default() };
-        self.life = Some(life);
+        let cores = self.make_cores().map_err(|error| error.to_string())?;
+        self.life = Some(Life { cores, stopping: RefCell::default(), replies: RefCell::default() });
         let is_new = self.world.borrow().hosts[self.host].files[METADATA_FILE].is_empty();
         let result = self.serve();
         if is_new {
             self.noted_boot = Some(self.system_boot);
         }
-        self.world.borrow_mut().step_soon(self.host);
+        self.world.borrow_mut().wake(self.host);
         result
     }
 
+    fn make_cores(&self) -> io::Result<Vec<LiveCore>> {
+        let places = self.world.borrow().hosts[self.host].cores.clone();
+        let (mut bare, mut rest) = (Vec::new(), Vec::new());
+        for place in places {
+            let doorbell = Doorbell::new()?;
+            let driver = SimulatedDriver::new(&self.world, place, &doorbell);
+            let line = driver.line();
+            let arena = Arena::new(self.shared.arena_bytes)?;
+            let core = Core::new(Box::new(driver), arena.clone());
+            bare.push((core.clone(), doorbell));
+            rest.push((core, line, arena));
+        }
+        let serving = ServingCore::by_hand(bare, &core_settings());
+        let live = |((core, line, arena), (serving, handle))| LiveCore { core, line, arena, serving, handle };
+        Ok(rest.into_iter().zip(serving).map(live).collect())
+    }
+
+    /// The core where the volume lives: not the first, if there are several, where most clients come.
+    fn home(&self) -> usize {
+        self.shared.cores - 1
+    }
+
+    fn home_core(&self) -> Option<&LiveCore> {
+        Some(&self.life.as_ref()?.cores[self.home()])
+    }
+
+    fn volume(&self) -> Option<Rc<Volume>> {
+        self.home_core()?.serving.volume(volume_uuid())
+    }
+
+    /// Leaves something for a core.
+    fn tell(&self, core: usize, ask: Ask) {
+        let life = self.life.as_ref().expect("it runs");
+        life.cores[core].handle.send(ask);
+        self.world.borrow_mut().answer_doorbells(self.host);
+    }
+
+    fn tell_directory(&self, entry: Option<DirectoryEntry>) {
+        let directory = Arc::new(self.directory(entry));
+        for core in 0..self.shared.cores {
+            self.tell(core, Ask::Directory(directory.clone()));
+        }
+    }
+
     fn serve(&self) -> Result<(), String> {
-        let life = self.life.as_ref().expect("just begun");
         let settings = Arc::new(self.volume_settings());
-        let facts = self.facts();
-        life.serving.obey(Ask::Directory(Arc::new(self.directory(None))));
+        self.tell_directory(None);
         let metadata = self.open_metadata(&settings)?;
-        let mut world = self.world.borrow_mut();
-        let host = &mut world.hosts[self.host];
-        let data = host.descriptor(Object::File(DATA_FILE));
-        let link_listener = host.descriptor(Object::Listener(LINK_PORT));
-        let nbd_listener = host.descriptor(Object::Listener(NBD_PORT));
-        world.network.listen(self.host, LINK_PORT);
-        world.network.listen(self.host, NBD_PORT);
-        drop(world);
-        let opened = Opened::of_file(PathBuf::from("db.img"), data, Path::Ring, facts.clone());
+        let opened = match settings.backing {
+            Backing::Memory => open(&settings).map_err(|fault| fault.to_string())?,
+            _ => {
+                let data = self.descriptor(Object::File(DATA_FILE));
+                Opened::of_file(PathBuf::from("db.img"), data, Path::Ring, self.facts())
+            }
+        };
+        let facts = opened.facts();
         let (reply, mut answer) = oneshot::channel();
         let mirror = Some(Box::new(metadata));
-        life.serving.obey(Ask::AddVolume { settings: settings.clone(), opened, mirror, reply });
+        self.tell(self.home(), Ask::AddVolume { settings: settings.clone(), opened, mirror, reply });
+        let home = self.home_core().expect("it runs");
+        home.core.step();
+        home.line.hear();
         let added = answer.try_recv().map_err(|_| "no answer to AddVolume".to_owned())?;
         added.map_err(|fault| fault.to_string())?;
-        let entry = DirectoryEntry { settings, facts, core: 0 };
-        life.serving.obey(Ask::Directory(Arc::new(self.directory(Some(entry)))));
-        for (protocol, port, listener) in
-            [(Protocol::Mirror, LINK_PORT, link_listener), (Protocol::Nbd, NBD_PORT, nbd_listener)]
-        {
+        self.tell_directory(Some(DirectoryEntry { settings, facts, core: self.home() }));
+        let portals =
+            [(Protocol::Mirror, LINK_PORT), (Protocol::Nbd, NBD_PORT), (Protocol::Iscsi, ISCSI_PORT)];
+        for (place, (protocol, port)) in portals.into_iter().enumerate() {
+            let core = place % self.shared.cores;
+            let listener = self.descriptor(Object::Listener(port));
             let portal = Portal::Tcp(([0, 0, 0, 0], port).into());
-            life.serving.obey(Ask::Listen { portal, protocol, listener });
+            {
+                let mut world = self.world.borrow_mut();
+                let listening = world.hosts[self.host].cores.start + core;
+                world.network.listen(self.host, listening, port);
+            }
+            self.tell(core, Ask::Listen { portal, protocol, listener });
         }
         Ok(())
+    }
+
+    fn descriptor(&self, object: Object) -> OwnedFd {
+        self.world.borrow_mut().hosts[self.host].descriptor(object)
     }
 
     fn open_metadata(&self, settings: &Arc<VolumeSettings>) -> Result<OpenMetadata, String> {
@@ -177,55 +252,49 @@ impl Node {
         };
         let content = open_content(settings, self.shared.size_bytes, length, read, make);
         let content = content.map_err(|fault| fault.to_string())?;
-        Ok(content.in_file(world.borrow_mut().hosts[self.host].descriptor(Object::File(METADATA_FILE))))
+        Ok(content.in_file(self.descriptor(Object::File(METADATA_FILE))))
     }
 
-    /// Begins to stop in good order. `stopped` tells when it has.
+    /// Begins to stop in good order. `has_stopped` tells when it has.
     pub fn stop(&mut self, grace: Duration) {
-        let Some(life) = &mut self.life else { return };
-        let stopped = Rc::new(Cell::new(None));
-        life.stopped = Some(stopped.clone());
-        let serving = life.serving.clone();
-        life.core.spawn(async move {
-            let faults = serving.stop(grace).await;
-            stopped.set(Some(faults.len()));
-        });
-        life.line.hear();
-        self.world.borrow_mut().step_soon(self.host);
+        let Some(life) = &self.life else { return };
+        let mut replies = Vec::new();
+        for core in 0..self.shared.cores {
+            let (reply, answer) = oneshot::channel();
+            replies.push(answer);
+            self.tell(core, Ask::Stop { grace, reply });
+        }
+        life.stopping.replace(Some(replies));
     }
 
     /// Whether it has been asked to stop.
     pub fn is_stopping(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| life.stopped.is_some())
+        self.life.as_ref().is_some_and(|life| life.stopping.borrow().is_some())
     }
 
     /// Whether it has stopped in good order.
     pub fn has_stopped(&self) -> bool {
-        let stopped = self.life.as_ref().and_then(|life| life.stopped.as_ref());
-        stopped.is_some_and(|stopped| stopped.get().is_some())
+        let Some(life) = &self.life else { return false };
+        let mut stopping = life.stopping.borrow_mut();
+        let Some(replies) = &mut *stopping else { return false };
+        replies.retain_mut(|reply| matches!(reply.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        replies.is_empty()
     }
 
     /// Ends its process at once. An error says what it did not give back.
     pub fn end(&mut self) -> Result<(), String> {
         let Some(life) = self.life.take() else { return Ok(()) };
-        let flights = {
-            let mut world = self.world.borrow_mut();
-            let world = &mut *world;
-            world.settle();
-            let flights = world.hosts[self.host].end_life(&mut world.agenda.dice);
-            world.network.process_ended(&mut world.agenda, self.host);
-            world.agenda.landed.retain(|(host, ..)| *host != self.host);
-            world.settle();
-            flights
-        };
-        let Life { core, line, arena, serving, .. } = life;
-        core.end();
-        drop((core, line, serving, flights));
-        let receive_arena = self.world.borrow().hosts[self.host].receive_arena.clone();
-        let held = [&arena, &receive_arena].map(|arena| arena.used_bytes() + arena.spilled_bytes());
-        match held {
-            [0, 0] => Ok(()),
-            held => Err(format!("the node ended and {held:?} bytes of buffers were not given back")),
+        let flights = self.world.borrow_mut().end_life(self.host);
+        let arenas: Vec<Rc<Arena>> = life.cores.iter().map(|live| live.arena.clone()).collect();
+        life.cores.iter().for_each(|live| live.core.end());
+        drop((life, flights));
+        let world = self.world.borrow();
+        let cores = world.hosts[self.host].cores.clone();
+        let received = world.processors[cores].iter().map(|processor| processor.receive_arena.clone());
+        let held = |arena: Rc<Arena>| arena.used_bytes() + arena.spilled_bytes();
+        match arenas.into_iter().chain(received).map(held).sum() {
+            0 => Ok(()),
+            held => Err(format!("the node ended and {held} bytes of buffers were not given back")),
         }
     }
 
@@ -258,9 +327,7 @@ impl Node {
 
     /// What its mirror says of itself.
     pub fn status(&self) -> Option<Status> {
-        let life = self.life.as_ref()?;
-        let mirror = life.serving.volume(volume_uuid())?.mirror()?.snapshot();
-        Some(mirror.status)
+        Some(self.volume()?.mirror()?.snapshot().status)
     }
 
     /// Whether its era is another than when this was last asked.
@@ -274,13 +341,15 @@ impl Node {
         self.noted_boot = Some(self.system_boot);
     }
 
+    /// How many payloads its machine holds.
+    pub fn payloads(&self) -> usize {
+        self.volume().and_then(|volume| Some(volume.mirror()?.payloads())).unwrap_or(0)
+    }
+
     /// What it advises.
     pub fn explain(&self) -> Vec<String> {
-        let explain = || {
-            let life = self.life.as_ref()?;
-            Some(life.serving.volume(volume_uuid())?.mirror()?.snapshot().explanation)
-        };
-        explain().unwrap_or_default()
+        let snapshot = self.volume().and_then(|volume| Some(volume.mirror()?.snapshot()));
+        snapshot.map(|snapshot| snapshot.explanation).unwrap_or_default()
     }
 
     /// An operator's command; its answer is among `answers` later.
@@ -288,9 +357,12 @@ impl Node {
         let Some(life) = &self.life else { return };
         let (reply, answer) = oneshot::channel();
         life.replies.borrow_mut().push(answer);
-        life.serving.obey(Ask::Mirror { uuid: volume_uuid(), command, reply });
-        life.line.hear();
-        self.world.borrow_mut().step_soon(self.host);
+        self.tell(self.home(), Ask::Mirror { uuid: volume_uuid(), command, reply });
+    }
+
+    /// Whether commands have not been answered.
+    pub fn owes_answers(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| !life.replies.borrow().is_empty())
     }
 
     /// Answers to commands that have come.
@@ -308,8 +380,30 @@ impl Node {
         answers
     }
 
+    /// Whether its copy ends with its process.
+    pub fn is_in_memory(&self) -> bool {
+        self.shared.in_memory[self.host]
+    }
+
     /// What its backing holds, flushed or not.
     pub fn backing(&self) -> Vec<u8> {
+        if !self.is_in_memory() {
+            return self.file_bytes();
+        }
+        let mirror = self.volume().and_then(|volume| volume.mirror().cloned());
+        let mirror = mirror.expect("it serves the volume as long as it runs");
+        let home = self.home_core().expect("just asked");
+        let (core, len) = (home.core.clone(), self.shared.size_bytes as usize);
+        let bytes = Rc::new(RefCell::new(vec![0; len]));
+        let to = bytes.clone();
+        home.core.spawn(async move {
+            let view = mirror.local().read(0, len, async |len| core.arena().take_now(len)).await;
+            view.expect("memory is always there").copy_to(&mut to.borrow_mut());
+        });
+        bytes.take()
+    }
+
+    fn file_bytes(&self) -> Vec<u8> {
         self.world.borrow().hosts[self.host].files[DATA_FILE].bytes().to_vec()
     }
 
@@ -328,8 +422,8 @@ impl Node {
     fn volume_settings(&self) -> VolumeSettings {
         let addresses = (0..self.shared.names.len())
             .map(|host| (host != self.host).then(|| format!("10.0.0.{}:{LINK_PORT}", host + 1)));
-        let blank =
-            self.world.borrow().hosts[self.host].files[DATA_FILE].bytes().iter().all(|byte| *byte == 0);
+        let is_in_memory = self.is_in_memory();
+        let blank = is_in_memory || self.file_bytes().iter().all(|byte| *byte == 0);
         let mirror = MirrorSettings {
             replicas: self.shared.names.iter().map(|name| (*name).to_owned()).collect(),
             own: self.host,
@@ -340,12 +434,15 @@ impl Node {
             metadata: PathBuf::from("db.meta"),
             era: self.era.clone(),
             blank,
-            cache_kept: self.noted_boot == Some(self.system_boot),
+            cache_kept: !is_in_memory && self.noted_boot == Some(self.system_boot),
         };
         VolumeSettings {
             name: VOLUME.into(),
             uuid: volume_uuid(),
-            backing: Backing::File { path: PathBuf::from("db.img"), cache: FileCache::Direct },
+            backing: match is_in_memory {
+                true => Backing::Memory,
+                false => Backing::File { path: PathBuf::from("db.img"), cache: FileCache::Direct },
+            },
             size_bytes: Some(self.shared.size_bytes),
             description: String::new(),
             read_only: false,
@@ -355,13 +452,48 @@ impl Node {
     }
 
     fn directory(&self, entry: Option<DirectoryEntry>) -> Directory {
-        let authentication = LinkAuthentication { key: self.shared.key.clone(), tls: None };
+        let tls = self.shared.tls.then(|| link_tls(self.host));
+        let authentication = LinkAuthentication { key: self.shared.key.clone(), tls };
         let node_name = self.shared.names[self.host].to_owned();
         Directory {
             nbd: Arc::new(self.nbd_settings()),
-            iscsi: Arc::new(IscsiSettings::closed()),
+            iscsi: Arc::new(self.iscsi_settings(entry.as_ref())),
             links: Arc::new(LinkSettings { node_name, authentication, listening: None }),
             exports: entry.into_iter().map(|entry| (VOLUME.to_owned(), entry)).collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn iscsi_settings(&self, entry: Option<&DirectoryEntry>) -> IscsiSettings {
+        let target = |entry: &DirectoryEntry| {
+            let lun = IscsiLun {
+                volume: entry.settings.uuid,
+                volume_name: VOLUME.into(),
+                core: entry.core,
+                read_only: false,
+                removable: false,
+                block_bytes: SECTOR_BYTES as u32,
+            };
+            let target = IscsiTarget {
+                name: TARGET.into(),
+                alias: String::new(),
+                luns: BTreeMap::from([(0, lun)]),
+                authentication: IscsiAuthentication::default(),
+                initiators: Vec::new(),
+                allow: Vec::new(),
+                core: entry.core,
+            };
+            (TARGET.to_owned(), Arc::new(target))
+        };
+        IscsiSettings {
+            targets: entry.into_iter().map(target).collect(),
+            connections_max: 64,
+            login_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(5),
+            queue_depth: 16,
+            inflight_bytes_max: self.shared.inflight_bytes_max,
+            ..IscsiSettings::closed()
         }
     }
 

@@ -15,7 +15,7 @@ use crate::network::Shape;
 use crate::node::Shared;
 
 /// The names of nodes.
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// The shape of a run.
 pub struct Plan {
@@ -33,12 +33,14 @@ pub struct Plan {
     pub trouble: u64,
     /// Between two faults, at most; 0 for none at all.
     pub fault_pause: u64,
+    /// Operators use force where they would have to wait.
+    pub forces: bool,
 }
 
 impl Plan {
     /// That of this seed. `nodes`: so many, where somebody has said so.
     pub fn draw(dice: &mut Dice, nodes: Option<usize>) -> Plan {
-        let nodes = nodes.unwrap_or(if dice.percent(65) { 2 } else { 3 }).min(NAMES.len());
+        let nodes = nodes.unwrap_or(dice.pick(&[2, 2, 2, 2, 2, 2, 3, 3, 3, 5])).min(NAMES.len());
         let sectors = dice.pick(&[64, 256, 1024, 2048]);
         let mood = Mood {
             transfer_max: dice.scale(50 * MICROSECOND, 5 * MILLISECOND),
@@ -56,6 +58,7 @@ impl Plan {
             mood,
             trouble: dice.scale(4, 30) * SECOND,
             fault_pause: if dice.percent(10) { 0 } else { dice.scale(300 * MILLISECOND, 5 * SECOND) },
+            forces: dice.percent(15),
         }
     }
 }
@@ -68,9 +71,18 @@ fn shared(dice: &mut Dice, nodes: usize, sectors: usize) -> Shared {
         on_peer_loss: if dice.percent(60) { OnPeerLoss::Continue } else { OnPeerLoss::Suspend },
         peer_timeout: Duration::from_millis(dice.pick(&[400, 1000, 1000, 2500])),
         key: dice.percent(40).then(|| Arc::from([7; 32].as_slice())),
+        tls: dice.percent(20),
+        in_memory: in_memory(dice, nodes),
+        cores: dice.pick(&[1, 1, 1, 2, 3]),
         arena_bytes: dice.pick(&[1 << 20, 1 << 20, 8 << 20]),
         inflight_bytes_max: dice.pick(&[64 << 10, 1 << 20]),
     }
+}
+
+/// Which nodes have their copy in memory.
+fn in_memory(dice: &mut Dice, nodes: usize) -> Vec<bool> {
+    let some = dice.percent(15);
+    (0..nodes).map(|_| some && dice.percent(50)).collect()
 }
 
 fn shape(dice: &mut Dice) -> Shape {
@@ -89,9 +101,11 @@ fn habits(dice: &mut Dice, sectors: usize) -> Habits {
         depth: dice.scale(1, 8) as usize,
         pause_max: dice.scale(200 * MICROSECOND, 100 * MILLISECOND),
         sectors,
-        longest: dice.pick(&[8, 16, 64]).min(sectors),
+        // Else hundreds of requests of one sector are under way at once.
+        longest: dice.pick(&[8, 16, 64]).min(sectors / 4),
         writes: dice.between(20, 80),
         flushes: dice.between(1, 10),
+        iscsi: dice.pick(&[0, 0, 0, 50, 100]),
     }
 }
 

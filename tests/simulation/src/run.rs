@@ -6,10 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::uring::Doorbell;
 use reactor::{Arena, Core};
 use replication::{PeerState, RoleState};
 
-use crate::agenda::{Agenda, Event, HostId, SECOND};
+use crate::agenda::{Agenda, CoreId, Event, HostId, SECOND};
 use crate::client::Clients;
 use crate::dice::Dice;
 use crate::disk::SECTOR_BYTES;
@@ -21,6 +22,7 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::operator::STOP_BOUND;
 use crate::plan::Plan;
+use crate::processor::Processor;
 use crate::timeline;
 use crate::world::{SharedWorld, World};
 
@@ -63,8 +65,9 @@ pub struct Run {
     /// When machines lost their power, and how many of these are accounted for.
     pub perils: Vec<u64>,
     pub perils_seen: usize,
-    /// An operator has used force, and what was lost dates from then on.
-    pub forced: Option<u64>,
+    /// An operator has used force: since then copies may have gone different ways.
+    pub fork: Option<u64>,
+    pub has_forced: bool,
     pub era: Option<u64>,
     pub leaderless_since: Option<u64>,
     /// Nodes that were asked to stop, and when.
@@ -126,14 +129,20 @@ impl Run {
         let count = plan.shared.names.len();
         let agenda = Agenda::new(dice.child());
         let network = Network::new(plan.shape, count + 1);
-        let host = |name, clock| Host::new(name, clock, plan.mood);
+        let cores = plan.shared.cores;
+        let host = |place: usize, name, clock, cores_here: usize| {
+            Host::new(name, place * cores..place * cores + cores_here, clock, plan.mood)
+        };
+        let nodes = plan.shared.names.iter().zip(&plan.clocks).enumerate();
         let mut hosts: Vec<Host> =
-            plan.shared.names.iter().zip(&plan.clocks).map(|(name, clock)| host(name, *clock)).collect();
-        hosts.push(host("cl", Clock { start: 0, drift: 0 }));
-        let world = Rc::new(RefCell::new(World { agenda, network, hosts }));
+            nodes.map(|(place, (name, clock))| host(place, name, *clock, cores)).collect();
+        hosts.push(host(count, "cl", Clock { start: 0, drift: 0 }, 1));
+        let processors = (0..count * cores).map(|core| Processor::new(core / cores));
+        let processors = processors.chain([Processor::new(count)]).collect();
+        let world = Rc::new(RefCell::new(World { agenda, network, hosts, processors }));
         let client_core = client_core(&world, count);
         timeline::line(|| format!("{:?} {:?} {:?} {:?}", plan.shared, plan.shape, plan.habits, plan.mood));
-        let clients = Clients::start(&client_core.0, count, plan.habits, &mut dice.child());
+        let clients = Clients::start(&client_core.0, &plan.shared, plan.habits, &mut dice.child());
         let nodes = (0..count).map(|host| Node::new(&world, &plan.shared, host)).collect();
         Run {
             world,
@@ -145,7 +154,8 @@ impl Run {
             faults: Vec::new(),
             perils: Vec::new(),
             perils_seen: 0,
-            forced: None,
+            fork: None,
+            has_forced: false,
             era: None,
             leaderless_since: None,
             stopping: Vec::new(),
@@ -171,7 +181,7 @@ impl Run {
             self.bring_up(host)?;
         }
         self.world.borrow_mut().agenda.at(0, Event::Plan(LOOK));
-        self.world.borrow_mut().step_soon(self.nodes.len());
+        self.world.borrow_mut().wake(self.nodes.len());
         self.trouble()?;
         self.recover()?;
         self.compare()?;
@@ -199,6 +209,9 @@ impl Run {
                 self.describe()
             ));
         }
+        self.clients.all_is_well();
+        let until = self.now() + SECOND;
+        self.go_on_until(until, |_| false)?;
         self.clients.finish();
         let until = self.now() + LAST_ANSWERS;
         if !self.go_on_until(until, |run| run.clients.have_left())? {
@@ -216,10 +229,11 @@ impl Run {
         let is_idle = |status: replication::Status| {
             status.requests == 0 && (status.role != RoleState::Leads || status.active_extents == 0)
         };
-        Run::is_whole(run) && run.nodes.iter().all(|node| node.status().is_some_and(is_idle))
+        Run::is_whole(run)
+            && run.nodes.iter().all(|node| node.status().is_some_and(is_idle) && node.payloads() == 0)
     }
 
-    fn is_whole(run: &mut Run) -> bool {
+    pub fn is_whole(run: &mut Run) -> bool {
         let all = run.nodes.len();
         let statuses: Vec<_> = run.nodes.iter().filter_map(|node| node.status()).collect();
         let leaders = statuses.iter().filter(|status| status.role == RoleState::Leads);
@@ -233,6 +247,7 @@ impl Run {
     /// All copies are the same, and are what clients may expect.
     fn compare(&mut self) -> Result<(), String> {
         self.look()?;
+        self.end_of_fork();
         let copies: Vec<Vec<u8>> = self.nodes.iter().map(Node::backing).collect();
         let first = &copies[0];
         for (host, copy) in copies.iter().enumerate().skip(1) {
@@ -308,8 +323,9 @@ impl Run {
         let now = self.now();
         timeline::scene(now, "");
         match event {
-            Event::Step { host, boot } => {
-                self.step(host, boot);
+            Event::Step { core, boot } => {
+                let host = self.world.borrow().processors[core].host;
+                self.step(host, core, boot);
                 if self.nodes.get_mut(host).is_some_and(Node::has_new_era) {
                     self.watch_era()?;
                 }
@@ -326,7 +342,7 @@ impl Run {
                 world.network.syn(&mut world.agenda, connection);
                 world.settle();
             }
-            Event::Disk { host, boot, token } => self.world.borrow_mut().disk(host, boot, token),
+            Event::Disk { core, boot, token } => self.world.borrow_mut().disk(core, boot, token),
             Event::Plan(NEXT_FAULT) if self.is_troubled => self.next_fault()?,
             Event::Plan(NEXT_FAULT) => {}
             Event::Plan(LOOK) => self.look()?,
@@ -335,35 +351,36 @@ impl Run {
         Ok(())
     }
 
-    fn step(&mut self, host: HostId, boot: u32) {
-        let (now, name) = {
+    fn step(&mut self, host: HostId, core: CoreId, boot: u32) {
+        let (now, name, place) = {
             let mut world = self.world.borrow_mut();
-            let now = world.agenda.now;
-            let machine = &mut world.hosts[host];
-            if machine.boot != boot || !machine.is_live || machine.next_step != now {
+            let World { agenda, hosts, processors, .. } = &mut *world;
+            let (machine, processor) = (&hosts[host], &mut processors[core]);
+            if machine.boot != boot || !machine.is_live || processor.next_step != agenda.now {
                 return;
             }
-            machine.next_step = u64::MAX;
+            processor.next_step = u64::MAX;
             if machine.is_frozen {
                 return;
             }
-            (now, machine.name)
+            (agenda.now, machine.name, core - machine.cores.start)
         };
         timeline::scene(now, name);
-        let core = match self.nodes.get(host) {
-            Some(node) => node.core(),
+        let stepped = match self.nodes.get(host) {
+            Some(node) => node.core(place),
             None => Some(self.client_core.clone()),
         };
-        let Some((core, line)) = core else { return };
-        let more = core.step();
+        let Some((stepped, line)) = stepped else { return };
+        let more = stepped.step();
         line.hear();
         let mut world = self.world.borrow_mut();
         if more {
-            world.step_soon(host);
+            world.step_soon(core);
         }
-        if let Some(timer) = core.next_timer() {
+        world.answer_doorbells(host);
+        if let Some(timer) = stepped.next_timer() {
             let when = world.hosts[host].clock.when(timer.0).max(now + 1);
-            world.step_at(host, when);
+            world.step_at(core, when);
         }
     }
 
@@ -391,7 +408,9 @@ fn client_core(world: &SharedWorld, host: HostId) -> (Core, Rc<Line>) {
         machine.is_live = true;
     }
     let arena = Arena::new(8 << 20).expect("memory for clients");
-    let driver = SimulatedDriver::new(world, host);
+    let core = world.borrow().hosts[host].cores.start;
+    let doorbell = Doorbell::new().expect("a descriptor is left");
+    let driver = SimulatedDriver::new(world, core, &doorbell);
     let line = driver.line();
     (Core::new(Box::new(driver), arena), line)
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use reactor::sync::WaitList;
 use reactor::{Core, Handle, io as verbs};
-use wire::nbd::transmission::{Command, CommandFlags, Cookie, ReplyStyle, Request as Wire, encode_request};
 
-use super::words::{Replies, Reply};
+use super::speech::{Heard, Kind, Question, Speech};
+use super::words::Reply;
 use super::{Clients, send};
 use crate::dice::Dice;
 use crate::disk::SECTOR_BYTES;
-use crate::history::{Asked, Request, fill, tag_of};
+use crate::history::{Asked, Request, tag_of};
 use crate::timeline;
 
 /// A client that waits longer for an answer gives its connection up.
@@ -25,7 +25,7 @@ pub struct Session {
     clients: Rc<Clients>,
     number: usize,
     socket: Handle,
-    style: ReplyStyle,
+    speech: RefCell<Speech>,
     /// Requests by their cookie: their place in the history.
     waiting: RefCell<BTreeMap<u64, usize>>,
     outgoing: RefCell<Vec<u8>>,
@@ -39,14 +39,14 @@ impl Session {
         clients: &Rc<Clients>,
         number: usize,
         socket: Handle,
-        style: ReplyStyle,
+        speech: Speech,
         dice: &mut Dice,
     ) -> Rc<Session> {
         Rc::new(Session {
             clients: clients.clone(),
             number,
             socket,
-            style,
+            speech: RefCell::new(speech),
             waiting: RefCell::default(),
             outgoing: RefCell::default(),
             changed: WaitList::default(),
@@ -56,12 +56,12 @@ impl Session {
     }
 
     /// Asks and listens until one end has had enough; says why.
-    pub async fn run(self: Rc<Self>, leftover: Vec<u8>) -> String {
+    pub async fn run(self: Rc<Self>) -> String {
         let core = self.core();
         core.spawn(self.clone().write());
         core.spawn(self.clone().ask());
         core.spawn(self.clone().lose_patience());
-        let end = self.listen(leftover).await;
+        let end = self.listen().await;
         self.over();
         end
     }
@@ -92,7 +92,8 @@ impl Session {
         let habits = self.clients.habits;
         let lifetime = self.dice.borrow_mut().scale(1, 2000);
         for _ in 0..lifetime {
-            while self.waiting.borrow().len() >= habits.depth && !self.is_over.get() {
+            let has_room = || self.waiting.borrow().len() < habits.depth && self.speech.borrow().may_ask();
+            while !has_room() && !self.is_over.get() {
                 self.changed.wait().await;
             }
             if self.is_over.get() || self.clients.is_over.get() {
@@ -108,14 +109,7 @@ impl Session {
             self.changed.wait().await;
         }
         if !self.is_over.get() {
-            let farewell = Wire {
-                command: Command::Disconnect,
-                flags: CommandFlags::NONE,
-                cookie: Cookie(0),
-                offset: 0,
-                length: 0,
-            };
-            encode_request(&mut self.outgoing.borrow_mut(), self.style, &farewell);
+            self.speech.borrow_mut().farewell(&mut self.outgoing.borrow_mut());
             self.changed.wake_all();
         }
     }
@@ -126,37 +120,23 @@ impl Session {
         let sectors = dice.scale(1, habits.longest as u64) as usize;
         let first = dice.index(habits.sectors - sectors + 1);
         let roll = dice.below(100);
-        let (command, asked) = match roll {
-            _ if roll < habits.flushes => (Command::Flush, Asked::Flush),
-            _ if roll < habits.flushes + 2 => (Command::Trim, Asked::Write(0)),
-            _ if roll < habits.flushes + 4 => (Command::WriteZeroes, Asked::Write(0)),
-            _ if roll < habits.flushes + 4 + habits.writes => {
-                (Command::Write, Asked::Write(self.clients.tag()))
-            }
-            _ => (Command::Read, Asked::Read(Vec::new())),
+        let (kind, asked) = match roll {
+            _ if roll < habits.flushes => (Kind::Flush, Asked::Flush),
+            _ if roll < habits.flushes + 2 => (Kind::Trim, Asked::Write(0)),
+            _ if roll < habits.flushes + 4 => (Kind::Zero, Asked::Write(0)),
+            _ if roll < habits.flushes + 4 + habits.writes => (Kind::Write, Asked::Write(self.clients.tag())),
+            _ => (Kind::Read, Asked::Read(Vec::new())),
         };
-        let durable = matches!(asked, Asked::Write(_)) && dice.percent(5);
-        let flags = if durable { CommandFlags::FUA } else { CommandFlags::NONE };
-        let (offset, length) = match command {
-            Command::Flush => (0, 0),
-            _ => ((first * SECTOR_BYTES) as u64, (sectors * SECTOR_BYTES) as u64),
-        };
+        let mut speech = self.speech.borrow_mut();
+        let durable = speech.has_durable(kind) && dice.percent(5);
         let mut history = self.clients.history.borrow_mut();
         let place = history.requests.len();
         let cookie = place as u64;
-        let outgoing = &mut *self.outgoing.borrow_mut();
-        encode_request(
-            outgoing,
-            self.style,
-            &Wire { command, flags, cookie: Cookie(cookie), offset, length },
-        );
-        if let (Command::Write, Asked::Write(tag)) = (command, &asked) {
-            (first..first + sectors).for_each(|sector| fill(*tag, sector, outgoing));
-        }
+        let tag = if let Asked::Write(tag) = asked { tag } else { 0 };
+        let question = Question { cookie, kind, first, sectors, tag, durable };
+        speech.ask(&question, &mut self.outgoing.borrow_mut());
         let sent = self.clients.core.now().0;
-        timeline::line(|| {
-            format!("client {} asks {cookie}: {command:?} {first}+{sectors} {asked:?} {flags:?}", self.number)
-        });
+        timeline::line(|| format!("client {} asks {question:?}", self.number));
         history.requests.push(Request { asked, first, sectors, durable, sent, answered: None });
         self.waiting.borrow_mut().insert(cookie, place);
         self.changed.wake_all();
@@ -170,28 +150,32 @@ impl Session {
             let sent = oldest.map(|place| self.clients.history.borrow().requests[place].sent);
             if sent.is_some_and(|sent| core.now().0 - sent > PATIENCE.as_nanos() as u64) {
                 timeline::line(|| format!("client {} loses patience", self.number));
+                if sent.is_some_and(|sent| sent > self.clients.well_since.get()) {
+                    self.complain(format!("no answer in {PATIENCE:?}, although nothing is wrong"));
+                }
                 return self.over();
             }
         }
     }
 
-    async fn listen(&self, leftover: Vec<u8>) -> String {
-        let mut replies = Replies::new(self.style, leftover);
+    async fn listen(&self) -> String {
         loop {
-            let expected = |cookie: Cookie| self.expected(cookie.0);
-            match replies.next(expected) {
-                Ok(Some(reply)) => {
+            let heard = self.speech.borrow_mut().hear(&mut self.outgoing.borrow_mut());
+            self.changed.wake_all();
+            match heard {
+                Ok(Some(Heard::Reply(reply))) => {
                     if let Err(scandal) = self.told(reply) {
                         return self.complain(scandal);
                     }
                     continue;
                 }
+                Ok(Some(Heard::Leave)) => return "it has asked us to leave".into(),
                 Ok(None) => {}
                 Err(scandal) => return self.complain(scandal),
             }
             match verbs::receive(&self.socket, 0).await {
                 Ok(received) if received.len() == 0 => return "it has hung up".into(),
-                Ok(received) => replies.push(received.bytes()),
+                Ok(received) => self.speech.borrow_mut().push(received.bytes()),
                 Err(error) => return error.to_string(),
             }
         }
@@ -202,29 +186,31 @@ impl Session {
         scandal
     }
 
-    /// Offset and length of the read with this cookie; `None` if there is no such request, 0 bytes for another kind.
-    fn expected(&self, cookie: u64) -> Option<(u64, usize)> {
-        let place = *self.waiting.borrow().get(&cookie)?;
-        let history = self.clients.history.borrow();
-        let request = &history.requests[place];
-        let bytes = if matches!(request.asked, Asked::Read(_)) { request.sectors * SECTOR_BYTES } else { 0 };
-        Some(((request.first * SECTOR_BYTES) as u64, bytes))
-    }
-
     fn told(&self, reply: Reply) -> Result<(), String> {
-        let place = self.waiting.borrow_mut().remove(&reply.cookie).expect("looked up by the decoder");
+        let place = self.waiting.borrow_mut().remove(&reply.cookie).expect("it was asked");
         let mut history = self.clients.history.borrow_mut();
-        let request = &mut history.requests[place];
         let [well, badly] = self.clients.answered.get();
         let is_well = reply.error.is_none();
         self.clients.answered.set([well + u64::from(is_well), badly + u64::from(!is_well)]);
+        let Request { first, sent, .. } = history.requests[place];
+        let mut found = Vec::new();
+        let mut is_torn = false;
         if is_well {
+            for (index, bytes) in reply.data.chunks_exact(SECTOR_BYTES).enumerate() {
+                match tag_of(bytes, first + index) {
+                    Ok(tag) => found.push(tag),
+                    Err(_) if self.clients.may_tear && history.is_torn(bytes, first + index, sent) => {
+                        is_torn = true;
+                    }
+                    Err(scandal) => return Err(scandal),
+                }
+            }
+        }
+        let request = &mut history.requests[place];
+        if is_well && !is_torn {
             request.answered = Some(self.clients.core.now().0);
             if let Asked::Read(tags) = &mut request.asked {
-                let sectors = reply.data.chunks_exact(SECTOR_BYTES).enumerate();
-                let found: Result<Vec<u64>, String> =
-                    sectors.map(|(index, bytes)| tag_of(bytes, request.first + index)).collect();
-                *tags = found?;
+                *tags = found;
             }
         }
         timeline::line(|| {

@@ -10,7 +10,8 @@ use wire::nbd::transmission::{
 /// A whole reply.
 pub struct Reply {
     pub cookie: u64,
-    pub error: Option<Errno>,
+    /// What it says, if it is none that was wished for.
+    pub error: Option<String>,
     pub data: Vec<u8>,
 }
 
@@ -65,6 +66,7 @@ impl Replies {
             let payload = &front[start..];
             match header {
                 ReplyHeader::Simple { error, .. } => {
+                    let error = error.map(|error| format!("{error:?}"));
                     return Ok(Some(Reply { cookie: cookie.0, error, data: payload.to_vec() }));
                 }
                 ReplyHeader::Chunk { done, chunk, .. } => {
@@ -76,6 +78,7 @@ impl Replies {
                         if error.is_none() && filled != bytes {
                             return Err(format!("{filled} bytes where {bytes} were asked for"));
                         }
+                        let error = error.map(|error| format!("{error:?}"));
                         return Ok(Some(Reply { cookie: cookie.0, error, data }));
                     }
                 }

@@ -10,6 +10,8 @@ use super::{Asked, Loss, Request};
 
 /// Requests under way at once, beyond which a sector is not judged.
 const PENDING_MAX: usize = 60;
+/// The same for the states that it may be in.
+const STATES_MAX: usize = 5_000;
 
 /// One step of the register.
 enum Step {
@@ -39,7 +41,10 @@ pub fn check(
     let mut operations: Vec<Operation> = requests.iter().filter_map(|one| operation(sector, one)).collect();
     settle_unanswered(&mut operations);
     for (number, loss) in losses.iter().enumerate() {
-        let step = Step::Lose(candidates(requests, flushes, losses, number));
+        let seen = seen_since(loss.since, &operations);
+        let mut left = candidates(requests, flushes, losses, number);
+        left.retain(|tag| seen.contains(tag));
+        let step = Step::Lose(left);
         operations.push(Operation { step, begins: loss.since, ends: loss.until });
     }
     match follow(&operations) {
@@ -78,6 +83,12 @@ fn settle_unanswered(operations: &mut Vec<Operation>) {
         }
         _ => true,
     });
+}
+
+/// What reads have seen since then: everything else that may be there is the same to them.
+fn seen_since(since: u64, operations: &[Operation]) -> BTreeSet<u64> {
+    let late = operations.iter().filter(|operation| operation.ends >= since);
+    late.filter_map(|operation| if let Step::Read(tag) = operation.step { Some(tag) } else { None }).collect()
 }
 
 /// What a loss may leave: nothing that was surely overwritten by something durable.
@@ -134,7 +145,8 @@ fn follow(operations: &[Operation]) -> Result<(), u64> {
             continue;
         }
         let place = pending.iter().position(|one| *one == Some(index)).expect("what ends has begun");
-        states = reach(states, &pending, operations, place);
+        let Some(reached) = reach(states, &pending, operations, place) else { return Ok(()) };
+        states = reached;
         pending[place] = None;
         if states.is_empty() {
             return Err(time);
@@ -143,13 +155,13 @@ fn follow(operations: &[Operation]) -> Result<(), u64> {
     Ok(())
 }
 
-/// All states in which the operation at `place` has taken effect, which is forgotten then.
+/// All states in which the operation at `place` has taken effect, which is forgotten then; `None` for too many.
 fn reach(
     from: BTreeSet<State>,
     pending: &[Option<usize>],
     operations: &[Operation],
     place: usize,
-) -> BTreeSet<State> {
+) -> Option<BTreeSet<State>> {
     let mut seen: BTreeSet<State> = BTreeSet::new();
     let mut reached = BTreeSet::new();
     let mut next: Vec<State> = from.into_iter().collect();
@@ -157,6 +169,9 @@ fn reach(
         let done = absorb(value, done, pending, operations);
         if !seen.insert((value, done)) {
             continue;
+        }
+        if seen.len() > STATES_MAX {
+            return None;
         }
         if done & (1 << place) != 0 {
             reached.insert((value, done & !(1 << place)));
@@ -174,7 +189,7 @@ fn reach(
             }
         }
     }
-    reached
+    Some(reached)
 }
 
 /// Reads that see this value take effect at once: that costs nothing.

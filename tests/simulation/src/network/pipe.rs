@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use nix::libc;
 use reactor::op::Token;
 
-use crate::agenda::{Agenda, HostId, Landing};
+use crate::agenda::{Agenda, CoreId, HostId, Landing};
 use crate::dice::Dice;
 
 /// How the network behaves for the whole of a run.
@@ -36,8 +36,14 @@ impl Shape {
     }
 }
 
-/// What is sent.
-pub enum Segment {
+/// What is sent, and when it arrives.
+pub struct Segment {
+    pub what: Sent,
+    pub due: u64,
+}
+
+/// Bytes, or the end of them.
+pub enum Sent {
     Data(Vec<u8>),
     End,
     Reset,
@@ -56,6 +62,8 @@ pub struct Pipe {
 /// One side of a connection.
 pub struct End {
     pub host: HostId,
+    /// Which of its cores holds it.
+    pub core: CoreId,
     pub state: EndState,
     pub reader: Option<Reader>,
     pub writer: Option<Writer>,
@@ -91,12 +99,28 @@ pub struct Writer {
 }
 
 impl End {
-    pub fn new(host: HostId, state: EndState) -> End {
-        End { host, state, reader: None, writer: None, reads_no_more: false, writes_no_more: false }
+    pub fn new(host: HostId, core: CoreId, state: EndState) -> End {
+        End { host, core, state, reader: None, writer: None, reads_no_more: false, writes_no_more: false }
     }
 }
 
 impl Pipe {
+    /// Sends something: it arrives behind all that was sent before.
+    pub fn push(&mut self, agenda: &mut Agenda, what: Sent, shape: &Shape) {
+        let before = self.segments.back().map_or(0, |segment| segment.due);
+        let due = before.max(agenda.now + shape.delay(&mut agenda.dice));
+        self.segments.push_back(Segment { what, due });
+    }
+
+    /// When the first segment arrives. What was held back is sent again.
+    pub fn next_due(&mut self, agenda: &mut Agenda, shape: &Shape) -> Option<u64> {
+        if self.segments.front()?.due < agenda.now {
+            let again = agenda.now + shape.delay(&mut agenda.dice);
+            self.segments.iter_mut().for_each(|segment| segment.due = segment.due.max(again));
+        }
+        self.segments.front().map(|first| first.due)
+    }
+
     /// Gives `end`, at which it arrives, what it waits for.
     pub fn read(&mut self, agenda: &mut Agenda, end: &mut End, shape: &Shape) {
         let Some(Reader { token, max, whole }) = end.reader else { return };
@@ -117,7 +141,7 @@ impl Pipe {
             return;
         };
         end.reader = None;
-        agenda.land(end.host, token, landing);
+        agenda.land(end.core, token, landing);
     }
 
     /// Takes from `end`, at which it begins, what there is room for.
@@ -129,25 +153,26 @@ impl Pipe {
         } else if end.writes_no_more {
             Landing::Failed(libc::EPIPE)
         } else {
-            let on_its_way: usize = self.segments.iter().map(Segment::len).sum();
+            let on_its_way: usize = self.segments.iter().map(|segment| segment.what.len()).sum();
             let room = shape.window_bytes.saturating_sub(on_its_way + self.arrived.len());
             if room == 0 {
                 return;
             }
             let len = shape.part(&mut agenda.dice, room.min(writer.bytes.len()));
-            self.segments.push_back(Segment::Data(writer.bytes[..len].to_vec()));
+            let data = Sent::Data(writer.bytes[..len].to_vec());
+            self.push(agenda, data, shape);
             Landing::Moved(len)
         };
         end.writer = None;
-        agenda.land(end.host, token, landing);
+        agenda.land(end.core, token, landing);
     }
 }
 
-impl Segment {
+impl Sent {
     fn len(&self) -> usize {
         match self {
-            Segment::Data(bytes) => bytes.len(),
-            Segment::End | Segment::Reset => 0,
+            Sent::Data(bytes) => bytes.len(),
+            Sent::End | Sent::Reset => 0,
         }
     }
 }
