@@ -36,11 +36,8 @@ impl WaitList {
     /// Wakes all that wait now.
     #[inline]
     pub fn wake_all(&self) {
-        if !self.waiting.borrow().is_empty() {
-            for task in self.waiting.take() {
-                task.wake();
-            }
-        }
+        // To be woken is to be queued: nobody comes to wait meanwhile.
+        self.waiting.borrow_mut().drain(..).for_each(|task| task.wake());
     }
 }
 
