@@ -83,18 +83,18 @@ impl Mirror {
     ) {
         match (change, data) {
             (Change::Data, Some(data)) => {
-                let (view, since) = self.payloads.share(data);
                 let leads = self.serves_here();
                 if leads {
-                    self.stages.record(Stage::Order, now - since);
+                    self.stages.record(Stage::Order, now - self.payloads.since(data));
                 }
-                if let Some(result) = self.local.write_at_once(range.start, &view) {
+                let at_once = self.payloads.with(data, |view| self.local.write_at_once(range.start, view));
+                if let Some(result) = at_once {
                     if leads {
                         self.stages.record(Stage::LocalWrite, self.core.turn_started() - now);
                     }
                     return self.done(op, result.map(|()| LocalResult::Done));
                 }
-                let mirror = self.this();
+                let (mirror, view) = (self.this(), self.payloads.share(data));
                 if Sabotage::TellBeforeWritten.is_on() {
                     self.core.spawn(async move {
                         mirror.done(op, Ok(LocalResult::Done));

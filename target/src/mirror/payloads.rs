@@ -32,11 +32,19 @@ impl Payloads {
         DataId(self.held.borrow_mut().insert(Payload { view, crc, since, link_bytes }) as u64)
     }
 
-    /// The bytes for one more holder, and since when they are here.
-    pub fn share(&self, data: DataId) -> (View, Moment) {
-        let mut payloads = self.held.borrow_mut();
-        let payload = &mut payloads[data.0 as usize];
-        (payload.view.share(), payload.since)
+    /// The bytes for one more holder.
+    pub fn share(&self, data: DataId) -> View {
+        self.held.borrow_mut()[data.0 as usize].view.share()
+    }
+
+    /// The bytes, for a moment.
+    pub fn with<T>(&self, data: DataId, use_them: impl FnOnce(&View) -> T) -> T {
+        use_them(&self.held.borrow()[data.0 as usize].view)
+    }
+
+    /// Since when they are here.
+    pub fn since(&self, data: DataId) -> Moment {
+        self.held.borrow()[data.0 as usize].since
     }
 
     /// The same, with their CRC32C, which is computed once.
