@@ -212,6 +212,7 @@ impl Core {
         waiting.learn(worked || fired, wait, now, self.turn_started());
         if waiting.is_due_to_yield(self.turn_started()) {
             std::thread::yield_now();
+            waiting.has_yielded(self.now());
         }
     }
 
