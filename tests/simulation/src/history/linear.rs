@@ -17,6 +17,8 @@ const STATES_MAX: usize = 5_000;
 enum Step {
     Read(u64),
     Write(u64),
+    /// A write that no read has seen: another change follows it at once, whichever that is, or it is the last.
+    Unseen(u64),
     /// Any of these values, or the one that is there.
     Lose(Vec<u64>),
 }
@@ -27,6 +29,9 @@ struct Operation {
     /// `u64::MAX`: perhaps never.
     ends: u64,
 }
+
+/// What it holds after a write that no read has seen.
+const UNSEEN: u64 = u64::MAX;
 
 /// What the register may hold, and which pending operations have taken effect.
 type State = (u64, u64);
@@ -40,6 +45,7 @@ pub fn check(
 ) -> Result<(), String> {
     let mut operations: Vec<Operation> = requests.iter().filter_map(|one| operation(sector, one)).collect();
     settle_unanswered(&mut operations);
+    set_unseen_apart(&mut operations);
     for (number, loss) in losses.iter().enumerate() {
         let seen = seen_since(loss.since, &operations);
         let mut left = candidates(requests, flushes, losses, number);
@@ -83,6 +89,17 @@ fn settle_unanswered(operations: &mut Vec<Operation>) {
         }
         _ => true,
     });
+}
+
+fn set_unseen_apart(operations: &mut [Operation]) {
+    let seen = seen_since(0, operations);
+    for operation in operations {
+        if let Step::Write(tag) = operation.step
+            && !seen.contains(&tag)
+        {
+            operation.step = Step::Unseen(tag);
+        }
+    }
 }
 
 /// What reads have seen since then: everything else that may be there is the same to them.
@@ -165,6 +182,12 @@ fn reach(
     let mut seen: BTreeSet<State> = BTreeSet::new();
     let mut reached = BTreeSet::new();
     let mut next: Vec<State> = from.into_iter().collect();
+    // They go before any change, where they cost nothing.
+    let unseen = pending.iter().enumerate().filter_map(|(slot, index)| {
+        let is_unseen = matches!(operations[(*index)?].step, Step::Unseen(_));
+        is_unseen.then_some(1 << slot)
+    });
+    let unseen: u64 = unseen.sum();
     while let Some((value, done)) = next.pop() {
         let done = absorb(value, done, pending, operations);
         if !seen.insert((value, done)) {
@@ -181,15 +204,30 @@ fn reach(
             let Some(index) = index.filter(|_| done & (1 << slot) == 0) else { continue };
             match &operations[index].step {
                 Step::Read(_) => {}
-                Step::Write(tag) => next.push((*tag, done | 1 << slot)),
+                Step::Write(tag) => next.push((*tag, done | 1 << slot | unseen)),
+                Step::Unseen(_) => next.push((UNSEEN, done | unseen)),
+                // Before its end it is of use only to a read that is under way.
+                Step::Lose(tags) if slot != place => {
+                    let waits = |tag: &&u64| reads(**tag, done, pending, operations);
+                    let wanted = tags.iter().filter(waits);
+                    next.extend(wanted.map(|tag| (*tag, done | 1 << slot | unseen)));
+                }
                 Step::Lose(tags) => {
                     next.push((value, done | 1 << slot));
-                    next.extend(tags.iter().map(|tag| (*tag, done | 1 << slot)));
+                    next.extend(tags.iter().map(|tag| (*tag, done | 1 << slot | unseen)));
                 }
             }
         }
     }
     Some(reached)
+}
+
+/// Whether a read under way sees this value.
+fn reads(value: u64, done: u64, pending: &[Option<usize>], operations: &[Operation]) -> bool {
+    let mut open = pending.iter().enumerate().filter(|(slot, _)| done & (1 << slot) == 0);
+    open.any(|(_, index)| {
+        index.is_some_and(|index| matches!(operations[index].step, Step::Read(tag) if tag == value))
+    })
 }
 
 /// Reads that see this value take effect at once: that costs nothing.
@@ -217,7 +255,7 @@ fn complaint(sector: usize, operations: &[Operation], at: u64) -> String {
         let begins = one.begins as f64 / 1e9;
         let _ = match &one.step {
             Step::Read(tag) => write!(text, "\n    {begins:.6} to {ends}: read {tag}"),
-            Step::Write(tag) => write!(text, "\n    {begins:.6} to {ends}: wrote {tag}"),
+            Step::Write(tag) | Step::Unseen(tag) => write!(text, "\n    {begins:.6} to {ends}: wrote {tag}"),
             Step::Lose(tags) => {
                 write!(text, "\n    {begins:.6} to {ends}: may have been lost, leaving one of {tags:?}")
             }
