@@ -226,9 +226,7 @@ impl Run {
 
     /// Whole, and the leader has nothing left to mend. (A follower may keep a mark that is worth nothing any more.)
     fn is_at_rest(run: &mut Run) -> bool {
-        let is_idle = |status: replication::Status| {
-            status.requests == 0 && (status.role != RoleState::Leads || status.active_extents == 0)
-        };
+        let is_idle = |status: replication::Status| status.requests == 0 && status.active_extents == 0;
         Run::is_whole(run)
             && run.nodes.iter().all(|node| node.status().is_some_and(is_idle) && node.payloads() == 0)
     }
