@@ -6,7 +6,8 @@
 //! on disk:  dirty and unconfirmed of an absentee ⊆ its bitmap ∪ the activity log      (at every moment)
 //! ```
 //! Its one rule: an extent's mark is dropped only when nobody needs it: every member has confirmed the extent
-//! durable, and what absentees lack of it is in their bitmaps on disk.
+//! durable, also one that is lost until a record without it is in force; and what absentees lack of it is in their
+//! bitmaps on disk.
 
 mod activity;
 mod lack;
@@ -50,6 +51,9 @@ pub(crate) struct Journal {
     lacks: Vec<Lack>,
     /// Where our copy may differ from others' since an earlier term, ours or another's.
     pub(crate) inherited: RegionSet,
+    /// Members of the last record in force, and of every one since: as long as they are, one of them may lead next, and
+    /// know nothing of what it lacks.
+    members: ReplicaSet,
     writing: BTreeMap<OpId, Writing>,
     pub(crate) failed: Option<DiskFault>,
     /// The last run ended with marks in the activity log.
@@ -86,10 +90,12 @@ impl Journal {
             }
             lacks.push(lack);
         }
+        let members = superblock.record.map_or(ReplicaSet::EMPTY, |record| record.in_sync);
         Journal {
             own,
             geometry,
             superblock,
+            members,
             version: u64::from(is_new),
             durable: 0,
             activity: Activity::open(&stored.activity),
@@ -166,16 +172,30 @@ impl Journal {
         report
     }
 
+    pub(crate) fn members(&self) -> ReplicaSet {
+        self.members
+    }
+
+    /// Who is a member, by the last record in force or by one since, has changed.
+    pub(crate) fn set_members(&mut self, members: ReplicaSet) {
+        self.members = members;
+    }
+
     /// What is not confirmed now belongs to an earlier term, whoever leads the next.
     pub(crate) fn inherit(&mut self) {
         let own = self.own;
         for (index, lack) in self.lacks.iter_mut().enumerate() {
+            let replica = ReplicaId(index as u8);
             lack.unconfirmed.add_to(&mut self.inherited);
-            if ReplicaId(index as u8) == own {
+            if replica == own {
                 lack.unconfirmed.clear();
-            } else {
-                lack.forget_confirmation();
+                continue;
             }
+            if self.members.contains(replica) {
+                // It was lost, and no record without it is in force: who leads next may know nothing of these writes.
+                self.inherited.union(lack.dirty());
+            }
+            lack.forget_confirmation();
         }
     }
 
@@ -250,9 +270,11 @@ impl Journal {
         }
         let mut clean = true;
         for (index, lack) in self.lacks.iter_mut().enumerate() {
+            let replica = ReplicaId(index as u8);
             // Also of one that is being brought up to date: it still lacks what is not sent.
-            let is_noted = self.superblock.full.contains(ReplicaId(index as u8)) || lack.is_saved(extent);
-            clean &= lack.unconfirmed.mask(extent) == 0 && is_noted;
+            let is_noted = self.superblock.full.contains(replica) || lack.is_saved(extent);
+            let is_lost = self.members.contains(replica) && lack.dirty().mask(extent) != 0;
+            clean &= lack.unconfirmed.mask(extent) == 0 && is_noted && !is_lost;
         }
         clean
     }

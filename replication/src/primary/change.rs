@@ -50,6 +50,7 @@ impl Primary {
             }
             self.peers[peer.index()] = Some(Peer::new(phase, base.now));
         }
+        base.journal.set_members(self.members.must_hold());
         if self.stores_first(base) {
             self.store(base);
         } else {
@@ -221,6 +222,7 @@ impl Primary {
         let term = self.members.term();
         self.members.record = Record { epoch, term, leader, incarnation: base.config.incarnation, in_sync };
         self.members.pending = self.members.pending.union(in_sync);
+        base.journal.set_members(self.members.must_hold());
         self.members.greet = true;
         for peer in in_sync.without(base.own()).iter() {
             self.peers[peer.index()].as_mut().expect("a member is linked").phase = Phase::Member;
@@ -257,6 +259,7 @@ impl Primary {
         self.members.stage = None;
         self.members.in_force = Some(record);
         self.members.pending = ReplicaSet::EMPTY;
+        base.journal.set_members(self.members.must_hold());
         self.members.history.extend(&record);
         self.members.suspended = false;
         base.notice(Notice::InForce(record));

@@ -194,11 +194,6 @@ impl Primary {
     /// The end of the role: what was not carried out is given back; of what was under way nobody knows.
     pub(crate) fn dissolve(mut self, base: &mut Base) -> (End, Vec<Returned>) {
         let mut returned = Vec::new();
-        for peer in self.must_hold(base).without(base.own()).iter() {
-            // It was lost, and no record without it is in force: who leads next may know nothing of these writes.
-            let missed = base.journal.lack(peer).dirty().clone();
-            base.journal.inherited.union(&missed);
-        }
         for job in std::mem::take(&mut self.jobs).into_values() {
             let (source, sent_before) = match job.kind {
                 Kind::Write { .. } if job.answered => {

@@ -167,6 +167,9 @@ fn write_down(lead: &Lead, base: &mut Base) -> Version {
     let counts = base.config.coordination == Coordination::Static
         && base.config.on_peer_loss == OnPeerLoss::Continue
         && !lead.begins;
+    let is_only = lead.report || counts;
+    let others = if is_only { ReplicaSet::EMPTY } else { base.journal.members() };
+    base.journal.set_members(record.in_sync.union(others));
     let history = if is_member { lead.history.clone() } else { base.journal.history() };
     base.journal.edit(|superblock| {
         superblock.volume = Some(lead.volume);

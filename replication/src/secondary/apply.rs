@@ -161,6 +161,7 @@ impl Secondary {
                 let is_latest = base.journal.superblock().record.is_some_and(|record| record.epoch == *epoch);
                 if is_latest && is_member(base) {
                     base.journal.edit(|superblock| superblock.in_force = true);
+                    base.journal.set_members(members(base));
                     self.named = super::is_named(base);
                 }
             }

@@ -96,7 +96,7 @@ fn a_member_that_adopted_a_larger_set_is_not_split_from_one_that_did_not() {
     cluster.set_cut(1, 2, false);
     cluster.advance(3000);
     assert_eq!(cluster.status(1).role, RoleState::InSync);
-    assert_eq!(cluster.nodes[1].disk.cache, cluster.nodes[2].disk.cache);
+    assert!(cluster.nodes[1].disk.cache == cluster.nodes[2].disk.cache, "copies differ");
 }
 
 /// It took another's term that had never begun for the latest, and led beside the last leader, who had gone on.
@@ -157,4 +157,31 @@ fn nobody_gives_way_to_a_copy_that_is_out_of_the_latest_set() {
     cluster.nodes[0].disk.bad_read = false;
     cluster.advance(3000);
     assert_eq!(cluster.status(1).in_sync, ReplicaSet::first(3));
+}
+
+/// Its log was given free for new writes, so after a crash it did not tell of those that the others had never had.
+#[test]
+fn a_leader_without_a_majority_remembers_what_it_wrote_alone() {
+    let extent = 64 * REGION / BLOCK;
+    let mut cluster = Cluster::in_sync(3, 6 * extent, |config| config.on_peer_loss = OnPeerLoss::Suspend);
+    for number in 0..4 {
+        cluster.write(0, number * extent + 9, &[1]);
+    }
+    while cluster.nodes[0].disk.cache[3 * extent as usize + 9] == 0 {
+        cluster.set_cut(0, 1, true);
+        cluster.set_cut(0, 2, true);
+        go_on(&mut cluster);
+    }
+    cluster.write(0, 5 * extent, &[1]);
+    cluster.advance(3000);
+    cluster.command(1, Command::Promote { force: false });
+    cluster.advance(3000);
+    assert_eq!(cluster.status(1).role, RoleState::Leads);
+    cluster.kill(0, || false);
+    cluster.set_cut(0, 1, false);
+    cluster.set_cut(0, 2, false);
+    cluster.start(0);
+    cluster.advance(5000);
+    assert_eq!(cluster.status(1).in_sync, ReplicaSet::first(3));
+    assert!(cluster.nodes[0].disk.cache == cluster.nodes[1].disk.cache, "copies differ");
 }
