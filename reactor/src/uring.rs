@@ -18,11 +18,12 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::buffer::Arena;
 use crate::driver::{Counters, Driver, Harvest, Moment, Wait};
@@ -62,7 +63,8 @@ pub struct UringDriver {
     receive_buffer_bytes: usize,
     setup: Setup,
     counters: Counters,
-    started: Instant,
+    /// By the clock of `uptime`.
+    started: Duration,
 }
 
 struct Flight {
@@ -123,7 +125,7 @@ impl UringDriver {
             receive_buffer_bytes: settings.receive_buffer_bytes,
             setup,
             counters: Counters::default(),
-            started: Instant::now(),
+            started: uptime(),
         };
         driver.arm_doorbell();
         Ok((driver, arena))
@@ -455,7 +457,7 @@ impl Driver for UringDriver {
     }
 
     fn now(&self) -> Moment {
-        Moment(self.started.elapsed().as_nanos() as u64)
+        Moment(uptime().saturating_sub(self.started).as_nanos() as u64)
     }
 
     fn adopt(&mut self, fd: OwnedFd, path: Path) -> Handle {
@@ -498,4 +500,9 @@ impl Driver for UringDriver {
     fn features(&self) -> Vec<String> {
         self.setup.features(self.polled.is_some(), self.passthrough.is_some())
     }
+}
+
+/// Since the boot, also while the machine is suspended: others' clocks run on meanwhile, and a lease must not outlast it.
+fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel with io_uring has this clock").into()
 }
