@@ -107,6 +107,11 @@ impl Base {
         }
     }
 
+    /// From now on a lease is out.
+    pub(crate) fn grant(&mut self) {
+        self.granted_until = self.granted_until.max(self.now.after(self.config.timing.lease));
+    }
+
     #[inline]
     pub(crate) fn own(&self) -> ReplicaId {
         self.config.own

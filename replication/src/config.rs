@@ -15,6 +15,11 @@ pub enum OnPeerLoss {
     Suspend,
 }
 
+impl OnPeerLoss {
+    /// With more replicas than this it is what it was at the machine's start.
+    pub const RECONFIGURED_MAX: usize = 2;
+}
+
 /// Bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

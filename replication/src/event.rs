@@ -2,6 +2,7 @@
 //!
 //! Its one rule: each number that the machine has given out (an operation, a metadata write) comes back once.
 
+use crate::config::{OnPeerLoss, Timing};
 use crate::coordinator::{Decision, Record};
 use crate::fault::DiskFault;
 use crate::id::{CommandId, DataId, Epoch, OpId, ReplicaId, RequestId, Session};
@@ -158,5 +159,12 @@ pub enum Event {
         command: CommandId,
         /// What.
         what: Command,
+    },
+    /// The configuration has changed. `on_peer_loss` of more than `OnPeerLoss::RECONFIGURED_MAX` replicas stays as it is.
+    Reconfigured {
+        /// What the loss of a peer does from now on.
+        on_peer_loss: OnPeerLoss,
+        /// Times from now on.
+        timing: Timing,
     },
 }

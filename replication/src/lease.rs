@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! leader   ping n ─────────────────▶ until (ping's time + lease - margin), by its own clock
-//! member            pong, granted: no promise to others until (its time + lease), by its own
+//! member            pong, granted: no promise to others until (its time + lease), by its own clock and configuration
 //! ```
 //! Its one rule: a grant counts from the moment when the ping was sent, not when the pong came.
 
@@ -20,8 +20,8 @@ const PINGS_MAX: usize = 64;
 pub(crate) struct Lease {
     /// When each ping was sent.
     pings: VecDeque<(u64, Time)>,
-    /// When the last ping was sent that each peer granted.
-    granted: Vec<Option<Time>>,
+    /// When the last ping was sent that each peer granted, and for how long.
+    granted: Vec<Option<(Time, u64)>>,
 }
 
 impl Lease {
@@ -37,12 +37,14 @@ impl Lease {
         self.pings.push_back((number, now));
     }
 
-    /// A peer has granted what this ping asked for.
-    pub(crate) fn granted(&mut self, peer: ReplicaId, number: u64, base: &Base) {
+    /// A peer has granted what this ping asked for. How long that lasts is for it to say: its configuration may be another.
+    pub(crate) fn granted(&mut self, peer: ReplicaId, number: u64, lasts: u64, base: &Base) {
         let sent = self.pings.iter().find(|(asked, _)| *asked == number).map(|&(_, at)| at);
         let Some(at) = sent.filter(|&at| base.now.since(at) < base.config.timing.lease) else { return };
         let last = &mut self.granted[peer.index()];
-        *last = Some(last.map_or(at, |last| last.max(at)));
+        if last.is_none_or(|(last, _)| last <= at) {
+            *last = Some((at, lasts));
+        }
     }
 
     /// A peer's link is gone: its grant is not renewed. (It still binds it, but we do not count on it.)
@@ -70,6 +72,7 @@ impl Lease {
 
     fn holds(&self, peer: ReplicaId, base: &Base) -> bool {
         let timing = base.config.timing;
-        self.granted[peer.index()].is_some_and(|at| base.now.since(at) < timing.lease - timing.lease_margin)
+        let ours = timing.lease - timing.lease_margin;
+        self.granted[peer.index()].is_some_and(|(at, lasts)| base.now.since(at) < lasts.min(ours))
     }
 }

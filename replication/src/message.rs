@@ -217,14 +217,14 @@ pub enum Message {
         /// Which.
         number: u64,
     },
-    /// I am, and granted it if so it says.
+    /// I am, and grant it for so long.
     Pong {
         /// Of the ping.
         epoch: Epoch,
         /// Which.
         number: u64,
-        /// Whether a lease was granted.
-        granted: bool,
+        /// For so many nanoseconds from the ping on the leader may count on us; 0: not at all.
+        granted: u64,
     },
     /// What are your bytes' checksums here.
     Checksum {

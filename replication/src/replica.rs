@@ -13,7 +13,7 @@ mod hear;
 
 use crate::base::Base;
 use crate::candidate::{Candidate, Outcome};
-use crate::config::ReplicaConfig;
+use crate::config::{OnPeerLoss, ReplicaConfig, Timing};
 use crate::coordinator::{Coordination, Decision, Record};
 use crate::effect::{DisconnectReason, Effect};
 use crate::event::{Command, Event, Operation};
@@ -94,8 +94,9 @@ impl Replica {
     /// Takes an event and answers with effects.
     pub fn step(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
         self.base.now = now.max(self.base.now);
-        if matches!(event, Event::Tick) {
-            self.woken();
+        self.notice_sleep();
+        if matches!(event, Event::Tick) && self.woken_for.is_some_and(|at| at <= self.base.now) {
+            self.woken_for = None;
         }
         std::mem::swap(&mut self.base.out, effects);
         self.take(event);
@@ -106,13 +107,13 @@ impl Replica {
         std::mem::swap(&mut self.base.out, effects);
     }
 
-    /// A tick has come. If it comes much too late, we were asleep, and nobody else was silent.
-    fn woken(&mut self) {
+    /// If a tick is much too late, we were asleep, or our clock has jumped: nobody else was silent, and a lease that we have
+    /// granted may last for its whole time yet.
+    fn notice_sleep(&mut self) {
         let now = self.base.now;
-        let Some(at) = self.woken_for.filter(|&at| at <= now) else { return };
-        self.woken_for = None;
-        if now.since(at) > self.base.config.timing.peer_timeout / 2 {
+        if self.woken_for.is_some_and(|at| now.since(at) > self.base.config.timing.peer_timeout / 2) {
             self.base.links.iter_mut().flatten().for_each(|link| link.heard = now);
+            self.base.grant();
         }
     }
 
@@ -135,6 +136,21 @@ impl Replica {
             Event::Decided { epoch, decision } => self.decided(epoch, decision),
             Event::RecordChanged(record) => self.record_changed(record),
             Event::Command { command, what } => self.command(command, what),
+            Event::Reconfigured { on_peer_loss, timing } => self.reconfigure(on_peer_loss, timing),
+        }
+    }
+
+    fn reconfigure(&mut self, on_peer_loss: OnPeerLoss, timing: Timing) {
+        assert!(timing.lease_margin < timing.lease, "a leader can count on a part of a lease");
+        let config = &mut self.base.config;
+        config.timing = timing;
+        // Of two, none is promoted without the other. Of more, a majority that has changed its mind could promote one while
+        // a leader that has not goes on alone.
+        if config.names.len() <= OnPeerLoss::RECONFIGURED_MAX {
+            config.on_peer_loss = on_peer_loss;
+        }
+        if let Role::Primary(primary) = &mut self.role {
+            primary.reconfigured(&self.base);
         }
     }
 

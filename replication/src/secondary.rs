@@ -189,9 +189,11 @@ impl Secondary {
         if !follows && !adopts {
             return base.refuse(from, epoch, Refusal::OldEpoch(promised));
         }
-        let granted = follows && epoch >= promised;
-        if granted {
-            base.granted_until = base.granted_until.max(base.now.after(base.config.timing.lease));
+        let mut granted = 0;
+        if follows && epoch >= promised {
+            let timing = base.config.timing;
+            base.grant();
+            granted = timing.lease - timing.lease_margin;
         }
         base.send(from, Message::Pong { epoch, number, granted });
     }

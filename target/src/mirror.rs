@@ -136,11 +136,16 @@ impl Mirror {
         self.settings.borrow().clone()
     }
 
-    /// New ones, as far as they can change while it runs: where peers are.
+    /// New ones, as far as they can change while it runs: where peers are, and what becomes of those that are lost.
     pub fn set_settings(&self, settings: &Arc<MirrorSettings>) {
         settings.era.set(self.machine.borrow().era());
-        self.settings.replace(settings.clone());
+        let before = self.settings.replace(settings.clone());
         self.links.changed.wake_all();
+        let (on_peer_loss, peer_timeout) = (settings.on_peer_loss, settings.peer_timeout);
+        if (before.on_peer_loss, before.peer_timeout) != (on_peer_loss, peer_timeout) {
+            let timing = timing_of(peer_timeout.as_nanos() as u64);
+            self.handle(Event::Reconfigured { on_peer_loss, timing });
+        }
     }
 
     /// How links authenticate from now on.

@@ -133,6 +133,9 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Decided { epoch, decision } => format!("coordinator on epoch {epoch}: {decision:?}"),
         Event::RecordChanged(latest) => format!("coordinator: {}", record(latest)),
         Event::Command { command: id, what } => format!("operator's command {id}: {}", command(what)),
+        Event::Reconfigured { on_peer_loss, timing } => {
+            format!("configuration: {on_peer_loss:?}, {} ms", timing.peer_timeout / 1_000_000)
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::effect::DisconnectReason;
 use crate::id::{ReplicaId, Time};
 use crate::message::Message;
 
+/// No peer is asked more often than this.
+const PING_MIN: u64 = 10_000_000;
+
 impl Primary {
     /// Ends the links to peers that have been silent, or owe an answer, for too long.
     pub(crate) fn tick(&mut self, base: &mut Base) {
@@ -26,6 +29,11 @@ impl Primary {
         self.ping(base);
         self.tick_members(base);
         self.tick_rounds(base);
+    }
+
+    /// Times are others now: pings go by them at once.
+    pub(crate) fn reconfigured(&mut self, base: &Base) {
+        self.next_ping = base.now;
     }
 
     /// When a peer is to be given up, if nothing comes of it and nothing more goes to it.
@@ -81,10 +89,11 @@ impl Primary {
         }
     }
 
-    /// A peer is there, and may have granted a lease.
-    pub(crate) fn pong(&mut self, peer: ReplicaId, number: u64, granted: bool, base: &Base) {
-        if granted && self.peers[peer.index()].is_some() {
-            self.lease.granted(peer, number, base);
+    /// A peer is there, and may have granted a lease. One that is less patient than we is asked more often.
+    pub(crate) fn pong(&mut self, peer: ReplicaId, number: u64, granted: u64, base: &Base) {
+        if granted > 0 && self.peers[peer.index()].is_some() {
+            self.lease.granted(peer, number, granted, base);
+            self.next_ping = self.next_ping.min(base.now.after((granted / 4).max(PING_MIN)));
             self.stalled.lease_granted();
         }
     }

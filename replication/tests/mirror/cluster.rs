@@ -59,6 +59,8 @@ pub struct Node {
     pub completions: BTreeMap<RequestId, Result<Vec<u64>, Fault>>,
     pub notices: Vec<Notice>,
     frozen: bool,
+    /// By so much its clock has jumped.
+    pub ahead: u64,
 }
 
 type Parcel = (Session, Message, Option<Vec<u64>>);
@@ -108,6 +110,7 @@ impl Cluster {
             completions: BTreeMap::new(),
             notices: Vec::new(),
             frozen: false,
+            ahead: 0,
         };
         let mut cluster = Cluster {
             nodes: (0..count).map(node).collect(),
@@ -155,14 +158,13 @@ impl Cluster {
         config.geometry.region_bytes = REGION;
         config.limits.resync_bytes = 2 * REGION;
         config.limits.active_extents = 4;
+        let clock = self.clock(node);
         let state = &mut self.nodes[node];
         state.incarnation += 1;
         config.incarnation = Incarnation(state.incarnation * 100 + node as u64);
         config.blank = std::mem::take(&mut state.is_new);
         (self.configure)(&mut config);
-        let clock = self.now + node as u64 * 1_000_000_007;
-        let replica =
-            Replica::open(config, state.disk.stored.clone(), Time(clock)).expect("it was stored by us");
+        let replica = Replica::open(config, state.disk.stored.clone(), clock).expect("it was stored by us");
         state.replica = Some(replica);
         state.wake = None;
         self.event(node, Event::Tick);
@@ -172,6 +174,11 @@ impl Cluster {
         for peer in 0..self.nodes.len() {
             self.connect(node, peer);
         }
+    }
+
+    /// No node's clock says what another's does.
+    fn clock(&self, node: usize) -> Time {
+        Time(self.now + node as u64 * 1_000_000_007 + self.nodes[node].ahead)
     }
 
     /// Links two nodes, if both run and nothing is in the way.
@@ -341,8 +348,8 @@ impl Cluster {
     }
 
     /// Gives an event to a node, and does what it asks.
-    fn event(&mut self, node: usize, event: Event) {
-        let now = Time(self.now + node as u64 * 1_000_000_007);
+    pub fn event(&mut self, node: usize, event: Event) {
+        let now = self.clock(node);
         self.log(format!("n{node} ◀ {event:?}"));
         let mut effects = Vec::new();
         let Some(replica) = &mut self.nodes[node].replica else { return };
@@ -570,8 +577,9 @@ impl Cluster {
 
     pub fn next_wake(&self) -> Option<u64> {
         let wakes = self.nodes.iter().enumerate().filter(|(_, node)| !node.frozen);
-        let wakes = wakes.filter_map(|(index, node)| Some(node.wake?.0 - index as u64 * 1_000_000_007));
-        wakes.chain(self.next_part()).min()
+        let wake =
+            |(index, node): (usize, &Node)| Some(node.wake?.0.saturating_sub(self.clock(index).0 - self.now));
+        wakes.filter_map(wake).chain(self.next_part()).min()
     }
 
     /// When a parcel that is on its way is through, or a part of it.
@@ -587,7 +595,7 @@ impl Cluster {
             self.hear(from, to);
         }
         for node in 0..self.nodes.len() {
-            let clock = Time(self.now + node as u64 * 1_000_000_007);
+            let clock = self.clock(node);
             let state = &mut self.nodes[node];
             if !state.frozen && state.wake.is_some_and(|wake| wake <= clock) {
                 state.wake = None;

@@ -9,4 +9,5 @@ mod rules;
 mod seeds;
 mod slow;
 mod terms;
+mod times;
 mod writes;

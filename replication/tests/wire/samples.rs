@@ -113,7 +113,7 @@ pub fn all() -> Vec<Sample> {
         (Message::Resync { epoch, seq, range }, Some(4096)),
         (Message::Resynced { epoch, seq, result: Err(DiskFault::TimedOut) }, None),
         (Message::Ping { epoch, number: 8 }, None),
-        (Message::Pong { epoch, number: 8, granted: true }, None),
+        (Message::Pong { epoch, number: 8, granted: 800_000_000 }, None),
         (Message::Checksum { epoch, seq, range }, None),
         (Message::Checksummed { epoch, seq, result: Ok(u64::MAX) }, None),
         (forward(None, Operation::Write { range, change: Change::Data, durable: false }), Some(4096)),

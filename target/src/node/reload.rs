@@ -13,10 +13,11 @@ use super::{Change, Live, LiveVolume, Node, Service, blocking, settings_of};
 use replication::OnPeerLoss;
 use uuid::Uuid;
 
-use crate::config::mirror::MirrorConfig;
+use crate::config::mirror::{MirrorConfig, MirrorDeclaration};
 use crate::config::mistake::{Mistake, Wrong};
 use crate::config::survey::{self, Surveyed, backing_text};
-use crate::config::units::size_text;
+use crate::config::units::{duration_text, size_text};
+use crate::config::values::on_peer_loss_name;
 use crate::config::volume::Declaration;
 use crate::config::{Config, NodeConfig};
 use crate::fault::Fault;
@@ -104,8 +105,16 @@ impl Node {
         note(config.node.name != live.node.name, "the node's name");
         for declared in &config.volumes {
             let running = live.volumes.get(&declared.name).map(|volume| &volume.declaration);
-            let differs = running.is_some_and(|running| replication_of(running) != replication_of(declared));
-            note(differs, &format!("the replication of volume `{}`", declared.name));
+            let (wanted, running) =
+                (declared.mirror.as_ref(), running.map(|running| running.mirror.as_ref()));
+            let name = &declared.name;
+            let differs = running.is_some_and(|running| replicas_of(running) != replicas_of(wanted));
+            note(differs, &format!("the replicas of volume `{name}`"));
+            let differs = running
+                .flatten()
+                .zip(wanted)
+                .is_some_and(|(running, wanted)| !differs && loss_of(running, wanted) != wanted.on_peer_loss);
+            note(differs, &format!("`on_peer_loss` of volume `{name}`, which has more than two replicas,"));
         }
         note(config.node.state_dir != live.node.state_dir, "the state directory");
         let address = |node: &NodeConfig| node.admin.as_ref().map(|admin| admin.address);
@@ -153,11 +162,11 @@ impl Node {
         Ok(())
     }
 
-    /// Takes over what needs no store: the description, the allow-list, and where it was declared.
+    /// Takes over what needs no store: the description, the allow-list, how a mirror bears losses, and where it was declared.
     fn relabel(&self, declared: Declaration, report: &mut ReloadReport) {
         let mut live = self.live();
         let Some(volume) = live.volumes.get_mut(&declared.name) else { return };
-        let settings = VolumeSettings {
+        let mut settings = VolumeSettings {
             description: declared.description.clone(),
             allow: declared.allow.clone(),
             ..(*volume.settings).clone()
@@ -168,8 +177,21 @@ impl Node {
                 declared.name
             ));
         }
+        let mut mirror = volume.declaration.mirror.take();
+        if let (Some(running), Some(wanted)) = (&mut mirror, &declared.mirror) {
+            *running = reconfigured(running, wanted);
+            let now = settings.mirror.as_deref().map(|now| running.apply_to(now));
+            if now.as_ref() != settings.mirror.as_deref() {
+                let (loss, timeout) = (on_peer_loss_name(running.on_peer_loss), running.peer_timeout);
+                report.changed.push(format!(
+                    "volume `{}` has on_peer_loss = \"{loss}\" and peer_timeout = \"{}\"; give its other nodes the same",
+                    declared.name,
+                    duration_text(timeout)
+                ));
+            }
+            settings.mirror = now.map(Arc::new);
+        }
         volume.settings = Arc::new(settings);
-        let mirror = volume.declaration.mirror.take();
         volume.declaration = Declaration { mirror, ..declared };
     }
 
@@ -217,9 +239,23 @@ fn adopt_token(live: &mut Live, config: &NodeConfig, report: &mut ReloadReport) 
 }
 
 /// What a mirror is told at its start only.
-fn replication_of(declared: &Declaration) -> Option<(&[String], OnPeerLoss, Duration)> {
-    let mirror = declared.mirror.as_ref()?;
-    Some((&mirror.replicas.value, mirror.on_peer_loss, mirror.peer_timeout))
+fn replicas_of(mirror: Option<&MirrorDeclaration>) -> Option<&[String]> {
+    mirror.map(|mirror| mirror.replicas.value.as_slice())
+}
+
+/// What the loss of a peer does once `wanted` has taken the place of `running`.
+fn loss_of(running: &MirrorDeclaration, wanted: &MirrorDeclaration) -> OnPeerLoss {
+    let changes = running.replicas.value.len() <= OnPeerLoss::RECONFIGURED_MAX;
+    if changes { wanted.on_peer_loss } else { running.on_peer_loss }
+}
+
+/// What a declared mirror becomes while it runs.
+fn reconfigured(running: &MirrorDeclaration, wanted: &MirrorDeclaration) -> MirrorDeclaration {
+    MirrorDeclaration {
+        replicas: running.replicas.clone(),
+        on_peer_loss: loss_of(running, wanted),
+        peer_timeout: wanted.peer_timeout,
+    }
 }
 
 /// Whether the store can stay open: the same bytes, reached in the same way, with the same rights.

@@ -83,6 +83,13 @@ impl Node {
         self.launch = change(self.launch.clone());
     }
 
+    /// Has it take over these tables of its configuration while it runs; what it says.
+    pub fn reconfigure(&mut self, tables: &str) -> Result<String> {
+        self.change(|launch| launch.tables(tables));
+        self.launch.write_config()?;
+        self.control(&["reload"])
+    }
+
     /// Runs `task` on its machine.
     pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
         self.namespace.run(task)

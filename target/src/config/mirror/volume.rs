@@ -13,6 +13,7 @@ use crate::config::section::{Section, list_of, text, text_as};
 use crate::config::units::{duration_text, parse_duration};
 use crate::config::values::{on_peer_loss_name, parse_on_peer_loss};
 use crate::config::volume::VolumeSpec;
+use crate::settings::MirrorSettings;
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(50);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -93,6 +94,12 @@ impl ReplicasDraft {
 }
 
 impl MirrorDeclaration {
+    /// The settings of a running mirror by this declaration of its replicas.
+    pub fn apply_to(&self, running: &MirrorSettings) -> MirrorSettings {
+        let (on_peer_loss, peer_timeout) = (self.on_peer_loss, self.peer_timeout);
+        MirrorSettings { on_peer_loss, peer_timeout, ..running.clone() }
+    }
+
     /// Enters it into what the admin API and the state directory have.
     pub fn write_to(&self, spec: &mut VolumeSpec) {
         spec.replicas.clone_from(&self.replicas.value);
