@@ -61,7 +61,8 @@ fn wake_up(here: &ServingCore, now: Moment) {
     tracing::warn!(
         ?still,
         clients = clients.len(),
-        "this core has stood still; clients of its mirrored volumes may have gone on elsewhere and must connect anew"
+        "this core has stood still, or its clock has jumped; clients of its mirrored volumes may have gone on elsewhere and \
+         must connect anew"
     );
     for client in clients.iter().filter(|client| client.protocol() == Protocol::Nbd) {
         client.disconnect(DropReason::StoodStill);

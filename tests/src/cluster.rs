@@ -3,6 +3,7 @@
 //! Its one rule: it waits for states that nodes tell of, with a deadline, and never for a time.
 
 mod certificates;
+mod clock;
 mod corrupter;
 mod disk;
 mod load;
@@ -22,6 +23,7 @@ use crate::skip::{lacks, lacks_root_and, skip};
 use crate::{Launch, MIB, Scratch, Tool};
 
 pub use certificates::NodeCertificates;
+pub use clock::Clock;
 pub use corrupter::Corrupter;
 pub use disk::{Disk, lacks_disks};
 pub use load::{Expected, Load, Seen};
