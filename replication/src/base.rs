@@ -230,6 +230,12 @@ impl Base {
         self.link(peer)?.hello.as_ref()
     }
 
+    /// Whether a peer within reach has a copy that does not go with ours.
+    pub(crate) fn is_disputed(&self) -> bool {
+        let diverged = self.links.iter().flatten().any(|link| link.diverged.is_some());
+        diverged || self.refusals.contains(&Some(Refusal::OtherVolume))
+    }
+
     /// Peers that are linked and have said who they are.
     pub(crate) fn greeted(&self) -> ReplicaSet {
         self.peers()

@@ -221,7 +221,10 @@ impl Replica {
             (Command::Demote | Command::HandOver | Command::Verify { .. }, Role::Secondary(_)) => {
                 base.answer(command, Err(Refusal::NotLeader));
             }
-            (Command::Discard, Role::Primary(primary)) if primary.role_state() == RoleState::Leads => {
+            // Where another copy is disputed, that one is there to take over; without it, this one may be the only one.
+            (Command::Discard, Role::Primary(primary))
+                if primary.role_state() == RoleState::Leads && !base.is_disputed() =>
+            {
                 base.answer(command, Err(Refusal::Leads));
             }
             (Command::Discard, _) => self.discard(command),

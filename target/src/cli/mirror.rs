@@ -103,7 +103,8 @@ pub(super) fn mirror_of(volume: &VolumeStatus) -> Result<&MirrorStatus, Failure>
     })
 }
 
-/// A copy is given up only on its own node, where nobody can mean another one by mistake, and not while it leads.
+/// A copy is given up only on its own node, where nobody can mean another one by mistake, and not while it leads, unless
+/// that is disputed.
 fn check_copy(mirror: &MirrorStatus, copy: &Copy, base: &str) -> Result<(), Failure> {
     let Copy { volume, node } = copy;
     if mirror.replica(node).is_none() {
@@ -120,7 +121,7 @@ fn check_copy(mirror: &MirrorStatus, copy: &Copy, base: &str) -> Result<(), Fail
              {node}"
         )));
     }
-    if mirror.leads() {
+    if mirror.leads() && !mirror.replicas.iter().any(is_disputed) {
         return Err(Failure::Error(format!(
             "volume `{volume}`: the copy on {node} leads: `ringsan demote {volume}` first, if another is to be kept"
         )));
@@ -132,6 +133,11 @@ fn check_copy(mirror: &MirrorStatus, copy: &Copy, base: &str) -> Result<(), Fail
         )));
     }
     Ok(())
+}
+
+/// Its copy does not go with ours: a leader may yield to it.
+fn is_disputed(replica: &ReplicaStatus) -> bool {
+    !replica.diverged.is_empty() || replica.refusal.is_some() && is_within_reach(replica)
 }
 
 /// Linked, or it was and the copies do not go together.
