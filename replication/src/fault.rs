@@ -195,4 +195,13 @@ pub enum Refusal {
     /// The histories do not say who is ahead.
     #[error("histories: {0:?}")]
     Histories(Comparison),
+    /// Somebody who may have gone on without us has lost its copy since.
+    #[error(
+        "{by:?} may have gone on without this copy, and has lost its own: with --force this copy leads, and what was \
+         acknowledged without it is lost"
+    )]
+    CopyLost {
+        /// Who.
+        by: ReplicaSet,
+    },
 }

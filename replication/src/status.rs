@@ -6,8 +6,10 @@ mod next;
 
 pub use self::next::Step;
 use self::next::advice;
+use crate::config::OnPeerLoss;
+use crate::coordinator::Coordination;
 use crate::fault::{DiskFault, Fault, Refusal};
-use crate::history::History;
+use crate::history::{History, Term};
 use crate::id::{Epoch, ReplicaId, ReplicaSet};
 
 /// What a replica is doing.
@@ -124,13 +126,13 @@ impl Status {
 }
 
 /// Cause and next step in words, for all that is not as it should be.
-pub(crate) fn explain(status: &Status) -> Vec<String> {
-    let mut lines: Vec<String> = own_state(status).into_iter().collect();
+pub(crate) fn explain(status: &Status, coordination: Coordination) -> Vec<String> {
+    let mut lines: Vec<String> = own_state(status, coordination).into_iter().collect();
     lines.extend(status.peers.iter().filter_map(|peer| peer_state(status, peer)));
     lines
 }
 
-fn own_state(status: &Status) -> Option<String> {
+fn own_state(status: &Status, coordination: Coordination) -> Option<String> {
     let next = advice(status);
     let leader = status.leader.map_or("nobody", |leader| status.name(leader));
     let in_sync = status.names_of(status.in_sync);
@@ -140,9 +142,7 @@ fn own_state(status: &Status) -> Option<String> {
             "this copy is new and belongs to no volume yet. If another node has the data, it is brought up to date as \
              soon as that one leads and is linked; if none has, `ringsan promote` here begins the volume{next}"
         ),
-        RoleState::Suspended => "writes wait: a lost replica can be left out only when a majority of all replicas, or \
-             the coordinator, agrees. Bring another replica back, or restore the network between them"
-            .to_owned(),
+        RoleState::Suspended => suspended(status, coordination),
         RoleState::Begins => format!(
             "this replica is about to lead and waits for the others to agree; this takes a second or two. If it stays \
              so, look whether the other nodes run and can be reached{next}"
@@ -182,6 +182,22 @@ fn own_state(status: &Status) -> Option<String> {
     Some(text)
 }
 
+fn suspended(status: &Status, coordination: Coordination) -> String {
+    if coordination == Coordination::External {
+        return "writes wait: a lost replica can be left out only when the coordinator agrees. See that it runs and can \
+                be reached"
+            .to_owned();
+    }
+    let majority = "writes wait: a lost replica can be left out only when a majority of all replicas agrees. Bring another \
+                    replica back, or restore the network between them";
+    match status.names.len() <= OnPeerLoss::RECONFIGURED_MAX {
+        true => {
+            format!("{majority}; or give the volume `on_peer_loss = \"continue\"` and run `ringsan reload`")
+        }
+        false => majority.to_owned(),
+    }
+}
+
 fn peer_state(status: &Status, peer: &PeerStatus) -> Option<String> {
     let name = status.name(peer.peer);
     let leads = matches!(status.role, RoleState::Leads | RoleState::Suspended | RoleState::StepsDown);
@@ -217,7 +233,10 @@ fn peer_state(status: &Status, peer: &PeerStatus) -> Option<String> {
 
 fn terms(status: &Status, history: &History) -> String {
     let terms = history.terms().iter();
-    let terms: Vec<String> =
-        terms.map(|term| format!("{} {}..={}", status.name(term.leader), term.first, term.last)).collect();
+    let text = |term: &Term| match (status.name(term.leader), term.first, term.last) {
+        (leader, first, last) if first == last => format!("{leader} led epoch {first}"),
+        (leader, first, last) => format!("{leader} led epochs {first} to {last}"),
+    };
+    let terms: Vec<String> = terms.map(text).collect();
     if terms.is_empty() { "none".to_owned() } else { terms.join(", ") }
 }

@@ -43,6 +43,8 @@ pub enum DropReason {
     StoodStill,
     Resources,
     Stopped,
+    /// No client's but a node's that is no peer.
+    Link,
 }
 
 impl DropReason {
@@ -69,7 +71,7 @@ impl DropReason {
     }
 }
 
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "limit",
     "handshake timeout",
     "login refused",
@@ -84,7 +86,11 @@ const REASONS: [&str; 14] = [
     "stood still",
     "resources",
     "stopped",
+    LINK_REFUSED,
 ];
+
+/// How the status and metrics call connections of nodes that were turned away, which are no clients.
+pub const LINK_REFUSED: &str = "link refused";
 
 /// One of the places for clients that a node has, over all cores; dropping it frees it.
 pub struct Place(Arc<AtomicUsize>);

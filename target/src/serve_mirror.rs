@@ -73,7 +73,7 @@ pub async fn resume(here: Rc<ServingCore>, handover: Handover) {
 /// Says why once, and not each time that the same peer tries again.
 fn turned_away(here: &ServingCore, address: Option<SocketAddr>, fault: &Fault) {
     let from = address.map_or_else(String::new, |address| address.ip().to_string());
-    here.clients().count_dropped(DropReason::Login);
+    here.clients().count_dropped(DropReason::Link);
     if here.link_troubles().is_news(&from, &fault.to_string()) {
         tracing::warn!(from, "a link is refused: {fault}");
     }
@@ -112,7 +112,7 @@ async fn meet(here: &Rc<ServingCore>, mut channel: Channel) -> Result<Met, Fault
     let directory = here.directory();
     let links = &directory.links;
     if let Some(tls) = &links.authentication.tls {
-        channel.start_tls(&tls.server).await?;
+        channel.start_tls(&tls.server).await.map_err(untrusted)?;
     }
     let mirrors = || directory.exports.values().filter_map(|entry| entry.settings.mirror.as_ref());
     let names: Vec<String> = mirrors().flat_map(|mirror| mirror.replicas.iter().cloned()).collect();
@@ -123,7 +123,7 @@ async fn meet(here: &Rc<ServingCore>, mut channel: Channel) -> Result<Met, Fault
     let mut input: Vec<u8> = Vec::new();
     let mut out = Vec::new();
     loop {
-        let Some(more) = channel.receive(0).await? else {
+        let Some(more) = channel.receive(0).await.map_err(untrusted)? else {
             return Err(Fault::new(Kind::Disconnected, "a peer has hung up in the handshake"));
         };
         input.extend_from_slice(more.bytes());
@@ -256,6 +256,16 @@ pub fn own_name(name: &str) -> Result<ServerName<'static>, Fault> {
     ServerName::try_from(name.to_owned()).map_err(|_| {
         Fault::new(Kind::Invalid, format!("the node's name {name} cannot stand in a certificate; rename it"))
     })
+}
+
+/// TLS between nodes has failed. One that has only hung up has not said why.
+pub fn untrusted(fault: Fault) -> Fault {
+    if fault.kind() != Kind::Protocol {
+        return fault;
+    }
+    let remedy = "give each node a certificate with its own name, signed by the authority that is `tls_ca` in [mirror] of \
+                  all nodes";
+    Fault::new(Kind::Protocol, format!("{fault}: {remedy}"))
 }
 
 /// Random bytes for one handshake.

@@ -121,9 +121,13 @@ impl Candidate {
                 None if is_majority => ReplicaSet::EMPTY,
                 None => record.in_sync,
             };
-            let unreachable = needed.minus(known.with_us);
+            let unreachable = needed.minus(known.with_us).minus(known.new);
             if !unreachable.is_empty() {
                 return Err(Refusal::MayHaveGoneOn { unreachable });
+            }
+            let by = needed.and(known.new);
+            if !by.is_empty() {
+                return Err(Refusal::CopyLost { by });
             }
             let is_first = record.epoch == record.term;
             let its = record.leader.filter(|_| is_first).and_then(|leader| self.record_of(leader, base));

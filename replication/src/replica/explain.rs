@@ -63,7 +63,7 @@ impl Replica {
 
     /// Cause and next step in words, for every state that is not `in sync`; empty if all is well.
     pub fn explain(&self) -> Vec<String> {
-        status::explain(&self.status())
+        status::explain(&self.status(), self.base.config.coordination)
     }
 
     /// What a wish to promote would come to, where nobody leads.

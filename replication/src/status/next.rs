@@ -31,9 +31,10 @@ impl Status {
                 self.with_copy(*in_sync).map_or_else(|| self.by_force(), promote)
             }
             Refusal::Mixed => self.with_copy(self.in_sync).map_or_else(|| self.by_force(), promote),
-            Refusal::MayHaveGoneOn { .. } | Refusal::NoMajority { .. } | Refusal::NewAndAlone { .. } => {
-                self.by_force()
-            }
+            Refusal::MayHaveGoneOn { .. }
+            | Refusal::CopyLost { .. }
+            | Refusal::NoMajority { .. }
+            | Refusal::NewAndAlone { .. } => self.by_force(),
             _ => None,
         }
     }

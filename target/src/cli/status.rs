@@ -10,6 +10,7 @@ use clap::Args;
 use super::client::ClientArgs;
 use super::table::Table;
 use super::{Failure, print};
+use crate::clients::LINK_REFUSED;
 use crate::config::units::{duration_text, parse_duration, size_rounded};
 use crate::settings::Protocol;
 use crate::status::{Latency, MirrorStatus, Status, VolumeStatus};
@@ -207,10 +208,14 @@ fn remarks(status: &Status) -> String {
             seen.push(&core.features);
         }
     }
-    let dropped = status.dropped.iter().filter(|(_, count)| **count > 0);
+    let links = status.dropped.get(LINK_REFUSED).copied().unwrap_or_default();
+    let dropped = status.dropped.iter().filter(|(reason, count)| **count > 0 && *reason != LINK_REFUSED);
     let dropped: Vec<_> = dropped.map(|(reason, count)| format!("{count} by {reason}")).collect();
     if !dropped.is_empty() {
         text += &format!("clients dropped: {}\n", dropped.join(", "));
+    }
+    if links > 0 {
+        text += &format!("links of other nodes refused: {links}\n");
     }
     text
 }

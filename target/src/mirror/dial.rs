@@ -17,7 +17,7 @@ use socket2::SockRef;
 use super::{Mirror, serve_link};
 use crate::channel::Channel;
 use crate::fault::{Fault, Kind};
-use crate::serve_mirror::{certified, local_of, nonce, own_name};
+use crate::serve_mirror::{certified, local_of, nonce, own_name, untrusted};
 use crate::serve_nbd::prepare;
 
 /// A link must be up after so long.
@@ -46,7 +46,8 @@ async fn keep_linked(mirror: Rc<Mirror>, peer: ReplicaId) {
             continue;
         }
         let Some(address) = mirror.settings().addresses[peer.index()].clone() else {
-            mirror.links.trouble(peer, "its address is not under [peers], and it has not dialed this node");
+            let why = "its address is not under [peers], and it has not dialed this node: add it there";
+            mirror.links.trouble(peer, why, true);
             mirror.links.changed.wait().await;
             continue;
         };
@@ -70,7 +71,8 @@ async fn keep_linked(mirror: Rc<Mirror>, peer: ReplicaId) {
                 }
             }
             Err(fault) => {
-                if mirror.links.trouble(peer, &fault.to_string()) && !mirror.links.is_up(peer) {
+                let is_news = mirror.links.trouble(peer, &fault.to_string(), fault.kind() == Kind::Protocol);
+                if is_news && !mirror.links.is_up(peer) {
                     let peer = mirror.name_of(peer);
                     tracing::warn!(volume = mirror.name, peer, address, "cannot be linked: {fault}");
                 }
@@ -121,7 +123,7 @@ async fn shake_hands(
     let links = mirror.link_settings.borrow().clone();
     if let Some(tls) = &links.authentication.tls {
         let name = mirror.name_of(peer);
-        channel.connect_tls(&tls.client, own_name(&name)?).await?;
+        channel.connect_tls(&tls.client, own_name(&name)?).await.map_err(untrusted)?;
     }
     let local = local_of(&links, mirror.settings().node, certified(&channel, &mirror.settings().replicas));
     let mut out = Vec::new();
@@ -130,7 +132,7 @@ async fn shake_hands(
     loop {
         channel.send_bytes(&out).await?;
         out.clear();
-        let Some(more) = channel.receive(0).await? else {
+        let Some(more) = channel.receive(0).await.map_err(untrusted)? else {
             return Err(Fault::new(Kind::Disconnected, "the peer has hung up in the handshake"));
         };
         input.extend_from_slice(more.bytes());

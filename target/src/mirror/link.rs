@@ -223,7 +223,7 @@ pub async fn serve_link(mirror: Rc<Mirror>, channel: Channel, linked: Linked, le
     link.close();
     if was_current {
         let fault = result.err().unwrap_or_else(|| Fault::new(Kind::Disconnected, "the peer has closed it"));
-        if mirror.links.trouble(peer, &fault.to_string()) {
+        if mirror.links.trouble(peer, &fault.to_string(), false) {
             tracing::warn!(volume = mirror.name, peer = linked.name, "link lost: {fault}");
         }
     }

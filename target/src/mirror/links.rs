@@ -32,6 +32,8 @@ pub struct PeerLink {
     sent_bytes: Cell<u64>,
     received_bytes: Cell<u64>,
     trouble: RefCell<String>,
+    /// It says what is to be done.
+    is_advised: Cell<bool>,
 }
 
 impl Links {
@@ -114,6 +116,7 @@ impl Links {
                 reason => tracing::warn!(volume, peer, "link ended: {reason}"),
             }
             slot.trouble.replace(reason.to_string());
+            slot.is_advised.set(false);
             slot.current.take();
             self.book(slot, &link);
             link.close();
@@ -121,9 +124,10 @@ impl Links {
         }
     }
 
-    /// Why there is no link; true if that is news.
-    pub fn trouble(&self, peer: ReplicaId, why: &str) -> bool {
+    /// Why there is no link, and whether that says what is to be done; true if it is news.
+    pub fn trouble(&self, peer: ReplicaId, why: &str, is_advised: bool) -> bool {
         let slot = self.peer(peer);
+        slot.is_advised.set(is_advised);
         if *slot.trouble.borrow() == why {
             return false;
         }
@@ -175,6 +179,7 @@ impl PeerLink {
             sent_bytes: self.sent_bytes.get() + now.map_or(0, |link| link.sent_bytes()),
             received_bytes: self.received_bytes.get() + now.map_or(0, |link| link.received_bytes()),
             trouble: if now.is_some() { String::new() } else { self.trouble.borrow().clone() },
+            is_advised: self.is_advised.get(),
         }
     }
 }

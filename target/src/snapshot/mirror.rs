@@ -58,6 +58,8 @@ pub struct LinkSnapshot {
     pub received_bytes: u64,
     /// Why there is none, in words; empty while there is one.
     pub trouble: String,
+    /// Those words say what is to be done.
+    pub is_advised: bool,
 }
 
 /// A comparison of replicas.

@@ -37,6 +37,11 @@ pub fn refusal_text(refusal: &Refusal, volume: &str, names: &[String]) -> String
              begins anew with this copy, and any data there must be discarded",
             all(unreachable)
         ),
+        Refusal::CopyLost { by } => format!(
+            "{} may have gone on without this copy, and is back without its own (a volume in memory loses it with each \
+             restart, a replaced disk has none): with --force this copy leads, and what was acknowledged without it is lost",
+            all(by)
+        ),
         Refusal::Mixed => {
             "a resync into this copy was cut short: it is half of an old, half of a newer state. Bring \
              back a replica that is in sync; with --force this copy leads although its data is damaged"
@@ -74,6 +79,7 @@ pub fn can_be_forced(refusal: &Refusal) -> bool {
             | Refusal::LeaseOut
             | Refusal::NotInSync { .. }
             | Refusal::MayHaveGoneOn { .. }
+            | Refusal::CopyLost { .. }
             | Refusal::NoMajority { .. }
             | Refusal::NewAndAlone { .. }
             | Refusal::Mixed
@@ -96,6 +102,7 @@ mod tests {
             Refusal::LeaderAlive(ReplicaId(0)),
             Refusal::NotInSync { since: Epoch(4), in_sync: both },
             Refusal::MayHaveGoneOn { unreachable: both },
+            Refusal::CopyLost { by: both },
             Refusal::NewAndAlone { unreachable: both },
             Refusal::SplitBrain(ReplicaId(2)),
         ] {

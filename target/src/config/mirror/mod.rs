@@ -64,16 +64,19 @@ impl MirrorDeclaration {
 impl MirrorConfig {
     /// What is no mistake and yet may not be meant, for `volumes`, on the node called `own`.
     pub fn remarks<'v>(&self, own: &str, volumes: impl IntoIterator<Item = &'v Declaration>) -> Vec<String> {
-        let mirrored: Vec<_> = volumes.into_iter().filter_map(|volume| volume.mirror.as_ref()).collect();
+        let mirrored =
+            volumes.into_iter().filter_map(|volume| Some((volume.name.as_str(), volume.mirror.as_ref()?)));
+        let mirrored: Vec<_> = mirrored.collect();
         let mut remarks: Vec<String> = Vec::new();
-        let has_peers = mirrored.iter().any(|mirror| mirror.replicas.value.len() > 1);
+        let has_peers = mirrored.iter().any(|(_, mirror)| mirror.replicas.value.len() > 1);
         if has_peers && self.authentication.key.is_none() && self.authentication.tls.is_none() {
             remarks.push(
                 "peers are let in by their address alone: give all nodes the same `key_file` in [mirror], or TLS"
                     .to_owned(),
             );
         }
-        for mirror in mirrored {
+        for (volume, mirror) in mirrored {
+            remarks.extend(mirror.remark(volume));
             for name in mirror.replicas.value.iter().filter(|name| *name != own) {
                 if !self.peers.contains_key(name) {
                     remarks.push(unknown_address(name, &mirror.replicas.origin));
@@ -82,6 +85,24 @@ impl MirrorConfig {
         }
         remarks.dedup();
         remarks
+    }
+}
+
+impl MirrorDeclaration {
+    /// What so few replicas do not give.
+    fn remark(&self, volume: &str) -> Option<String> {
+        let At { value: replicas, origin } = &self.replicas;
+        match (replicas.as_slice(), self.on_peer_loss) {
+            ([only], _) => Some(format!(
+                "{origin}: volume `{volume}` has one replica, on `{only}`: nothing is mirrored until another node is \
+                 added to `replicas`"
+            )),
+            ([_, _], OnPeerLoss::Suspend) => Some(format!(
+                "{origin}: volume `{volume}` has two replicas and on_peer_loss = \"suspend\": writes wait while either \
+                 node is away; add a third, or choose \"continue\""
+            )),
+            _ => None,
+        }
     }
 }
 

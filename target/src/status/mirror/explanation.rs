@@ -55,9 +55,10 @@ fn with_units(line: &str) -> String {
 
 /// Puts the reason for a missing link where the missing link is told of.
 fn add_trouble(lines: &mut Vec<String>, link: &LinkSnapshot) {
-    let LinkSnapshot { peer, trouble, .. } = link;
+    let LinkSnapshot { peer, trouble, is_advised, .. } = link;
     let unlinked = format!("{peer}: not linked");
     match lines.iter_mut().find(|line| line.starts_with(&unlinked)) {
+        Some(line) if *is_advised => *line = format!("{unlinked}: {trouble}"),
         Some(line) => *line = format!("{unlinked} ({trouble}){}", &line[unlinked.len()..]),
         None => lines.push(format!("{peer}: no link: {trouble}")),
     }

@@ -39,6 +39,7 @@ pub(crate) fn link(peer: &str, is_up: bool, trouble: &str) -> LinkSnapshot {
         sent_bytes: 1 << 20,
         received_bytes: 4096,
         trouble: trouble.into(),
+        is_advised: false,
     }
 }
 
