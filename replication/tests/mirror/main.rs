@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod copies;
 mod crash;
 mod operators;
 mod orders;
