@@ -45,6 +45,7 @@ pub enum DropReason {
     Stopped,
     /// No client's but a node's that is no peer.
     Link,
+    Yielded,
 }
 
 impl DropReason {
@@ -65,13 +66,16 @@ impl DropReason {
                 "its volume's leader was lost with one of its requests; it sends that again when it has reconnected"
             }
             DropReason::StoodStill => "this node had stood still, and it may have gone on with another one",
+            DropReason::Yielded => {
+                "the copy that it was served has yielded to another, which has other bytes"
+            }
             DropReason::Stopped => "it did not leave in time (node.stop_timeout)",
             _ => "the connection was ended",
         }
     }
 }
 
-const REASONS: [&str; 15] = [
+const REASONS: [&str; 16] = [
     "limit",
     "handshake timeout",
     "login refused",
@@ -87,6 +91,7 @@ const REASONS: [&str; 15] = [
     "resources",
     "stopped",
     LINK_REFUSED,
+    "copy yielded",
 ];
 
 /// How the status and metrics call connections of nodes that were turned away, which are no clients.
@@ -289,6 +294,14 @@ impl Clients {
         let mut all = self.all.borrow_mut();
         all.retain(|client| client.strong_count() > 0);
         all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Ends the connections of a volume's clients.
+    pub fn turn_away(&self, volume: Uuid, protocol: Protocol, reason: DropReason) {
+        let clients = self.now();
+        let chosen =
+            clients.iter().filter(|client| client.is_served(volume) && client.protocol() == protocol);
+        chosen.for_each(|client| client.disconnect(reason));
     }
 
     /// A client's stream has ended: counted, if it was we who ended it.

@@ -158,6 +158,11 @@ impl Mirror {
         self.machine.borrow().serves_here()
     }
 
+    /// Whether this node leads, or is about to.
+    pub fn leads(&self) -> bool {
+        self.machine.borrow().leads()
+    }
+
     /// Changes when acknowledged, unflushed writes may be lost; 0 while unknown.
     pub fn era(&self) -> u64 {
         self.machine.borrow().era()

@@ -373,6 +373,9 @@ impl ServingCore {
             Ask::Mirror { uuid, command, reply } => {
                 if let Some(mirror) = self.volume(uuid).and_then(|volume| volume.mirror().cloned()) {
                     mirror.command(command, reply);
+                    if command == replication::Command::Discard && !mirror.leads() {
+                        self.clients().turn_away(uuid, Protocol::Nbd, DropReason::Yielded);
+                    }
                 }
             }
             Ask::Scsi(ask) => self.units.obey(self, ask),
