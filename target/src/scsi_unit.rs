@@ -96,6 +96,8 @@ pub struct LogicalUnit {
     /// There while a SANITIZE is under way, and after one that failed.
     sanitize_mark: SavedFile,
     sanitizing: Cell<Sanitizing>,
+    /// The volume's, as sessions know it; 0 as long as nobody does.
+    era: Cell<u64>,
     closed: Cell<bool>,
 }
 
@@ -137,6 +139,7 @@ impl LogicalUnit {
             reservations,
             sanitize_mark,
             sanitizing: Cell::default(),
+            era: Cell::new(0),
             closed: Cell::new(false),
         });
         unit.recall_sanitize().await?;
@@ -194,6 +197,15 @@ impl LogicalUnit {
         let scsi = &mut *self.scsi.borrow_mut();
         if *scsi.geometry() != geometry {
             scsi.set_geometry(geometry);
+        }
+    }
+
+    /// Has the sessions told when acknowledged writes of theirs may be lost with the leader that had them.
+    #[inline]
+    pub fn notice_loss(&self) {
+        let now = self.volume.era();
+        if now != self.era.get() && now != 0 && self.era.replace(now) != 0 {
+            self.scsi.borrow_mut().lost_writes();
         }
     }
 

@@ -126,6 +126,7 @@ impl LogicalUnit {
         if !self.has(nexus) {
             return None;
         }
+        self.notice_loss();
         let begun = self.scsi.borrow_mut().begin(nexus, cdb);
         let checked = begun.and_then(|command| {
             check_length(&command, self.block_bytes(), data_out.len() as u64).map(|()| command)
@@ -211,7 +212,7 @@ impl Work<'_> {
             return Err(Refusal::check(SenseKey::HardwareError, additional::INTERNAL_TARGET_FAILURE));
         }
         if answer.flush {
-            unit.volume.flush().await.map_err(|fault| self.refuse(&fault, Access::Write))?;
+            self.flush().await?;
         }
         answer.result.map(DataIn::Bytes)
     }

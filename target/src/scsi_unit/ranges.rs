@@ -121,7 +121,7 @@ impl Work<'_> {
     /// SYNCHRONIZE CACHE (SBC-3 5.26): all of it, whatever the range.
     pub async fn synchronize(&self, immediate: bool) -> Result<(), Refusal> {
         if !immediate {
-            return self.unit.volume.flush().await.map_err(|fault| self.refuse(&fault, Access::Write));
+            return self.flush().await;
         }
         let (unit, nexus) = (self.unit.clone(), self.errand.nexus());
         self.unit.core.spawn(async move {
@@ -130,6 +130,15 @@ impl Work<'_> {
             }
         });
         Ok(())
+    }
+
+    /// Makes all that was acknowledged durable. A leader that was lost meanwhile may have taken some of it along, of which
+    /// the flush by the next one says nothing.
+    pub async fn flush(&self) -> Result<(), Refusal> {
+        let flushed = self.unit.volume.flush().await.map_err(|fault| self.refuse(&fault, Access::Write));
+        self.unit.notice_loss();
+        let loss = self.unit.scsi.borrow_mut().take_loss(self.errand.nexus());
+        loss.map_or(flushed, Err)
     }
 
     /// PRE-FETCH (SBC-3 5.15): there is always room for what was asked for.

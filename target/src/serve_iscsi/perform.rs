@@ -62,6 +62,7 @@ fn start_now(connection: &Rc<Connection>, task: Rc<Task>) {
 }
 
 fn start_here(connection: &Rc<Connection>, task: Rc<Task>, unit: Rc<LogicalUnit>, lun: u16, cdb: &Cdb) {
+    unit.notice_loss();
     let begun = unit.scsi().borrow_mut().begin(connection.nexus, cdb);
     let begun = begun.and_then(|command| {
         check_length(&command, unit.block_bytes(), task.out_bytes.into()).map(|()| command)

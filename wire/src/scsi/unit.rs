@@ -176,6 +176,18 @@ impl Unit {
         }
     }
 
+    /// Writes that were acknowledged and not made durable may be lost, as in a disk that lost its power: every nexus is
+    /// told what it would be told then. Modes and reservations stay.
+    pub fn lost_writes(&mut self) {
+        self.tell_all(None, additional::POWER_ON_RESET_OCCURRED);
+    }
+
+    /// The news of such a loss, if the nexus has not heard it: no command that makes writes durable may say otherwise.
+    pub fn take_loss(&mut self, nexus: NexusId) -> Option<Refusal> {
+        let nexus = self.nexuses.get_mut(&nexus)?;
+        nexus.take(additional::POWER_ON_RESET_OCCURRED).map(Refusal::with_sense)
+    }
+
     /// CLEAR TASK SET by `by` took commands of the nexuses in `hit`.
     pub fn tasks_cleared(&mut self, by: NexusId, hit: &[NexusId]) {
         for nexus in hit.iter().filter(|nexus| **nexus != by) {

@@ -43,6 +43,12 @@ impl Nexus {
         self.deferred.take().or_else(|| Some(Sense::new(SenseKey::UnitAttention, self.attentions.remove(0))))
     }
 
+    /// This unit attention, if it is pending.
+    pub fn take(&mut self, code: (u8, u8)) -> Option<Sense> {
+        let place = self.attentions.iter().position(|pending| *pending == code)?;
+        Some(Sense::new(SenseKey::UnitAttention, self.attentions.remove(place)))
+    }
+
     /// Raises a unit attention.
     pub fn tell(&mut self, code: (u8, u8)) {
         if !self.attentions.contains(&code) {
