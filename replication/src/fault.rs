@@ -55,7 +55,10 @@ pub enum OpenError {
         configured: ReplicaId,
     },
     /// Another size.
-    #[error("the metadata is of a volume of {stored} bytes, the configuration says {configured}")]
+    #[error(
+        "the metadata is of a volume of {stored} bytes, the configuration says {configured}: write the former size \
+         there, or make another volume of the new size and copy this one to it"
+    )]
     OtherSize {
         /// On disk.
         stored: u64,

@@ -1,7 +1,7 @@
 //! Promotions by force on both sides of a cut: nothing is merged or overwritten, both sides say so, and an operator
 //! names the copy that yields.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::cluster::{Cluster, Plan};
 use tests::scratch::random;
 
