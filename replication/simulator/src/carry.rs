@@ -2,7 +2,7 @@
 //!
 //! Its one rule: nothing here steps a machine; what follows goes into the bag.
 
-use replication::{Change, Effect, Message, Notice, ReplicaId, Session};
+use replication::{Change, Effect, Message, Notice, Place, ReplicaId, Session};
 
 use crate::check::Rules;
 use crate::disk::Work;
@@ -126,7 +126,11 @@ impl World {
         if waiting.is_some_and(|last| last.message.absorb(&parcel.message)) {
             return;
         }
+        let may_pass = parcel.message.place() == Place::Ahead;
         direction.parcels.push_back(parcel);
+        if may_pass && self.now.is_multiple_of(2) {
+            self.network.direction(node, to).let_last_pass();
+        }
         self.schedule_delivery(node, to);
     }
 

@@ -13,6 +13,9 @@ use crate::plan::MS;
 use crate::report::Checker;
 use crate::world::World;
 
+/// After the faults a client pauses at least so long.
+const LATE_PAUSE: u64 = 4 * MS;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) node: u8,
@@ -31,6 +34,8 @@ pub(crate) struct Clients {
     requests: Vec<Request>,
     /// Those that are not answered.
     pub(crate) open: Vec<u32>,
+    /// They ask nothing more.
+    pub(crate) rest: bool,
 }
 
 impl Clients {
@@ -48,13 +53,14 @@ impl World {
     }
 
     fn next_request(&mut self) {
-        let at = self.now + self.dice.below(self.plan.think) + 1;
+        let pause = if self.calm { LATE_PAUSE } else { 0 };
+        let at = self.now + pause + self.dice.below(self.plan.think) + 1;
         self.bag.put(at, Happening::Client);
     }
 
     /// A client makes a request, of any node that runs.
     pub(crate) fn client(&mut self) {
-        if self.calm {
+        if self.clients.rest {
             return;
         }
         if self.clients.open.len() as u64 >= self.plan.depth * 8 {

@@ -1,4 +1,4 @@
-//! Links between nodes: they keep order and lose nothing while they live, as TCP does.
+//! Links between nodes: they keep order, but for what may pass a resync, and lose nothing while they live, as TCP does.
 //!
 //! A direction that is blocked holds what is sent until it is free again. What is under way when a link ends may
 //! still arrive, or not.
@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use replication::Message;
+use replication::{Message, Place};
 
 use crate::payload::Payload;
 
@@ -29,6 +29,22 @@ pub(crate) struct Direction {
     pub(crate) blocked: bool,
     /// The arrival of the first parcel is in the bag.
     pub(crate) scheduled: bool,
+}
+
+impl Direction {
+    /// The last parcel arrives before those before it that yield, unless they are on their way already.
+    pub(crate) fn let_last_pass(&mut self) {
+        let on_its_way = usize::from(self.scheduled);
+        for place in (on_its_way + 1..self.parcels.len()).rev() {
+            let [before, after] = [place - 1, place].map(|place| &self.parcels[place]);
+            if before.message.place() != Place::Yields || before.session != after.session {
+                return;
+            }
+            self.parcels.swap(place - 1, place);
+            let at = self.parcels[place].at;
+            self.parcels[place].at = std::mem::replace(&mut self.parcels[place - 1].at, at);
+        }
+    }
 }
 
 #[derive(Debug)]

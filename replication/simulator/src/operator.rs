@@ -245,9 +245,12 @@ impl World {
 
     /// Who leads, if all is as it should be: everybody in sync, nothing waits.
     pub(crate) fn whole(&self) -> Option<usize> {
-        if !self.clients.open.is_empty() || !self.operator.open.is_empty() {
-            return None;
-        }
+        let is_at_rest = self.clients.open.is_empty() && self.operator.open.is_empty();
+        self.in_sync().filter(|_| is_at_rest)
+    }
+
+    /// The leader, if all are in sync with it.
+    pub(crate) fn in_sync(&self) -> Option<usize> {
         self.up().find(|&node| {
             let Some(replica) = &self.nodes[node].replica else { return false };
             let status = replica.status();

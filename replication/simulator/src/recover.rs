@@ -17,11 +17,17 @@ const IDLE_AFTER: u64 = 4_000 * MS;
 const ANSWERED_WITHIN: u64 = 10_000 * MS;
 /// A machine that never comes to rest is wrong, however little time it takes.
 const STEPS_MAX: u64 = 100_000;
+/// The same while clients go on.
+const LOADED_STEPS_MAX: u64 = 1_000_000;
+/// In one of so many seeds clients go on until everybody is in sync again.
+const LOADED_EVERY: u64 = 3;
 
 impl World {
     /// Runs on until it is so, or for so long. Whether it is so.
     pub(crate) fn run_until(&mut self, within: u64, every: u64, is_so: impl Fn(&World) -> bool) -> bool {
-        let (end, last_step) = (self.now + within, self.statistics.steps + STEPS_MAX);
+        let is_loaded = self.calm && !self.clients.rest;
+        let steps_max = if is_loaded { LOADED_STEPS_MAX } else { STEPS_MAX };
+        let (end, last_step) = (self.now + within, self.statistics.steps + steps_max);
         let mut look = self.now;
         while self.failure.is_none() && self.now < end {
             if self.now >= look {
@@ -84,6 +90,11 @@ impl World {
 
     pub(crate) fn recover(&mut self) {
         self.end_faults();
+        let is_loaded = self.seed.is_multiple_of(LOADED_EVERY);
+        if is_loaded && !self.run_until(WHOLE_WITHIN, 5 * MS, |world| world.in_sync().is_some()) {
+            return self.not_whole();
+        }
+        self.clients.rest = true;
         // What the last fault or command brought may come to light only now.
         for _ in 0..3 {
             if !self.run_until(WHOLE_WITHIN, 50 * MS, |world| world.whole().is_some()) {

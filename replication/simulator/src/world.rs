@@ -23,6 +23,7 @@ use crate::words;
 pub(crate) const SLOWEST: u64 = 5_000 * MS;
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) options: Options,
     pub(crate) plan: Plan,
     pub(crate) dice: Dice,
@@ -62,6 +63,7 @@ impl World {
             nodes.push(Node::new(plan.sectors, Clock::new(0, dice.below(1 << 40), rate)));
         }
         World {
+            seed,
             options: options.clone(),
             now: 0,
             moment: 1,

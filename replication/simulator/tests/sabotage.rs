@@ -27,7 +27,7 @@ fn a_write_acknowledged_before_the_peer_has_it_is_found() {
 
 #[test]
 fn a_flush_acknowledged_before_the_peer_has_done_it_is_found() {
-    finds(Sabotage::UnflushedIsDurable, Some((2, External)), 1000, &[Linearizability]);
+    finds(Sabotage::UnflushedIsDurable, Some((2, External)), 2500, &[Linearizability]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_promotion_of_a_stale_replica_is_found() {
 
 #[test]
 fn obeying_an_older_epoch_is_found() {
-    finds(Sabotage::ForgetEpochCheck, Some((3, External)), 1500, &[Promises, Divergence]);
+    finds(Sabotage::ForgetEpochCheck, Some((3, External)), 3000, &[Promises, Divergence]);
 }
 
 #[test]
