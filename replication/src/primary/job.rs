@@ -58,7 +58,7 @@ pub(super) struct Job {
     pub(super) range: ByteRange,
     pub(super) kind: Kind,
     pub(super) stage: Stage,
-    /// In which epoch it was started.
+    /// In which epoch it was started, by the last record in force.
     pub(super) epoch: Epoch,
     /// When it was asked for, then when it was started.
     pub(super) since: Time,

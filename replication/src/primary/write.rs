@@ -37,7 +37,8 @@ impl Primary {
         let job = self.jobs.get_mut(&seq).expect("it was there above");
         job.stage = Stage::Running;
         job.since = base.now;
-        job.epoch = epoch;
+        // Not of a record that a coordinator may yet give to another leader.
+        job.epoch = self.members.in_force().map_or(self.members.term(), |record| record.epoch);
         job.sent = holders;
         job.local_pending = true;
         job.round = self.rounds.local_started();

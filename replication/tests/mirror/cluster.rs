@@ -83,6 +83,8 @@ pub struct Cluster {
     pub configure: fn(&mut ReplicaConfig),
     pub resynced_bytes: u64,
     pub record: Option<Record>,
+    /// The coordinator takes nothing, and does not say so.
+    pub coordinator_away: bool,
     blocks: u64,
     /// A node loses power when so many of its disk's operations have ended, before it hears of the last.
     pub cut_power: Option<(usize, u64)>,
@@ -125,6 +127,7 @@ impl Cluster {
             configure,
             resynced_bytes: 0,
             record: None,
+            coordinator_away: false,
             blocks,
             cut_power: None,
             lands: false,
@@ -414,7 +417,9 @@ impl Cluster {
             }
             Effect::Propose { expected, record } => {
                 let latest = self.record.map_or(Epoch(0), |record| record.epoch);
-                let decision = if latest == expected {
+                let decision = if self.coordinator_away {
+                    Decision::Unavailable
+                } else if latest == expected {
                     self.record = Some(record);
                     Decision::Accepted
                 } else {

@@ -185,3 +185,29 @@ fn a_leader_without_a_majority_remembers_what_it_wrote_alone() {
     assert_eq!(cluster.status(1).in_sync, ReplicaSet::first(3));
     assert!(cluster.nodes[0].disk.cache == cluster.nodes[1].disk.cache, "copies differ");
 }
+
+/// The epoch in which it was sent was only proposed, and became another leader's: it was carried out twice.
+#[test]
+fn a_write_of_a_leader_whose_proposal_was_not_taken_is_not_carried_out_again() {
+    let mut cluster = Cluster::in_sync(3, 64, |config| config.coordination = Coordination::External);
+    cluster.coordinator_away = true;
+    cluster.set_cut(0, 2, true);
+    let first = cluster.write(0, 5, &[1]);
+    cluster.quiesce();
+    assert_eq!((cluster.result(0, first), cluster.nodes[1].disk.cache[5]), (None, 1));
+    cluster.freeze(0, true);
+    cluster.set_cut(0, 1, true);
+    cluster.coordinator_away = false;
+    cluster.advance(3000);
+    cluster.command(1, Command::Promote { force: false });
+    cluster.advance(3000);
+    let second = cluster.write(1, 5, &[2]);
+    cluster.advance(100);
+    assert_eq!(cluster.result(1, second), Some(Ok(vec![])));
+    cluster.freeze(0, false);
+    cluster.set_cut(0, 1, false);
+    cluster.set_cut(0, 2, false);
+    cluster.advance(5000);
+    assert_eq!(cluster.result(0, first), Some(Ok(vec![])));
+    assert!(cluster.nodes.iter().all(|node| node.disk.cache[5] == 2));
+}
