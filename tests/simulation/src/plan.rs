@@ -33,6 +33,8 @@ pub struct Plan {
     pub trouble: u64,
     /// Between two faults, at most; 0 for none at all.
     pub fault_pause: u64,
+    /// Nothing goes wrong until the volume is whole for the first time.
+    pub begins_well: bool,
     /// Operators use force where they would have to wait.
     pub forces: bool,
 }
@@ -58,6 +60,7 @@ impl Plan {
             mood,
             trouble: dice.scale(4, 30) * SECOND,
             fault_pause: if dice.percent(10) { 0 } else { dice.scale(300 * MILLISECOND, 5 * SECOND) },
+            begins_well: dice.percent(80),
             forces: dice.percent(15),
         }
     }

@@ -190,10 +190,13 @@ impl Run {
 
     /// Clients work while things go wrong.
     fn trouble(&mut self) -> Result<(), String> {
+        if self.plan.begins_well && !self.go_on_until(RECOVERY, Run::is_whole)? {
+            return Err(format!("a new volume is not whole after {RECOVERY} ns\n{}", self.describe()));
+        }
         if self.plan.fault_pause > 0 {
             self.world.borrow_mut().agenda.after(SECOND, Event::Plan(NEXT_FAULT));
         }
-        let until = self.plan.trouble;
+        let until = self.now() + self.plan.trouble;
         self.go_on_until(until, |_| false)?;
         self.is_troubled = false;
         timeline::line(|| "ALL FAULTS END".to_owned());
