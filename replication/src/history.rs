@@ -98,6 +98,16 @@ impl History {
         }
     }
 
+    /// Whether the epoch of a record is of our line. (In one that nobody leads nothing is written.)
+    pub fn includes(&self, record: &Record) -> bool {
+        let epoch = if record.leader.is_none() { Epoch(record.epoch.0 - 1) } else { record.epoch };
+        self.terms.iter().any(|term| {
+            let same_run = term.incarnation == record.incarnation
+                || term.incarnation == SEVERAL && record.leader == Some(term.leader);
+            same_run && term.first <= epoch && epoch <= term.last
+        })
+    }
+
     /// Whether all that went into this copy went into the other as well.
     fn is_prefix_of(&self, other: &History) -> bool {
         let Some(tail) = self.terms.last() else { return true };
@@ -152,6 +162,20 @@ mod tests {
         let went_on = history(&[(0, 1, 1), (0, 1, 2), (1, 5, 3)]);
         assert_eq!(left.compare(&went_on), Comparison::Behind);
         assert_eq!(went_on.compare(&left), Comparison::Ahead);
+    }
+
+    #[test]
+    fn what_a_leader_did_after_another_took_over_is_not_included() {
+        let own = history(&[(0, 1, 1), (0, 1, 2), (1, 5, 3)]);
+        let record = |epoch, leader: Option<u8>| Record {
+            epoch: Epoch(epoch),
+            term: Epoch(1),
+            leader: leader.map(ReplicaId),
+            incarnation: Incarnation(1),
+            in_sync: ReplicaSet::only(ReplicaId(0)),
+        };
+        assert!(own.includes(&record(2, Some(0))) && own.includes(&record(3, None)));
+        assert!(!own.includes(&record(3, Some(0))) && !own.includes(&record(4, None)));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Operator {
     pub(crate) open: Vec<(CommandId, usize, Command)>,
     /// So often nobody was seen to lead.
     leaderless: u32,
+    /// After the faults: so often some command was not answered.
+    waiting: u32,
 }
 
 impl Operator {
@@ -89,8 +91,13 @@ impl World {
             }
         }
         self.operator.leaderless = if leads { 0 } else { self.operator.leaderless + 1 };
-        if self.calm && (self.rules.forced || self.rules.gave_up) && self.operator.open.is_empty() {
-            self.obey_explain();
+        if self.calm && (self.rules.forced || self.rules.gave_up) {
+            self.operator.waiting = if self.operator.open.is_empty() { 0 } else { self.operator.waiting + 1 };
+            match self.operator.waiting {
+                0 => self.obey_explain(),
+                PATIENCE => self.give_up_demotions(),
+                _ => {}
+            }
         }
         if self.operator.leaderless % 3 == 1 && self.operator.open.is_empty() {
             self.promote_somebody();
@@ -127,6 +134,15 @@ impl World {
             let there = statuses.iter().find(|(node, _)| *node == step.at.index());
             let its = there.filter(|_| step.at != latest.own).and_then(|(_, status)| status.next_step());
             self.take_step(its.unwrap_or(step));
+        }
+    }
+
+    /// One that cannot finish is to yield without: its copy is not the one that is kept.
+    fn give_up_demotions(&mut self) {
+        let demotions = self.operator.open.iter().filter(|(_, _, what)| *what == Command::Demote);
+        let nodes: Vec<usize> = demotions.map(|&(_, node, _)| node).collect();
+        for node in nodes {
+            self.command(node, Command::Discard);
         }
     }
 

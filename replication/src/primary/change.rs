@@ -44,7 +44,7 @@ impl Primary {
                 continue;
             }
             let phase = if record.in_sync.contains(peer) { Phase::Member } else { Phase::Adopting };
-            if phase == Phase::Adopting && lacks_all(peer, hello, base) {
+            if phase == Phase::Adopting && lacks_all(peer, hello, &beginning.history, base) {
                 // It had a new disk, say, and an earlier leader was still filling it. Written down with the record.
                 note_lacks_all(peer, base);
             }

@@ -15,7 +15,7 @@ use crate::config::Sabotage;
 use crate::coordinator::Record;
 use crate::effect::{DisconnectReason, Notice};
 use crate::fault::Refusal;
-use crate::history::Comparison;
+use crate::history::{Comparison, History};
 use crate::id::{Epoch, FlushId, ReplicaId, ReplicaSet, Seq, Time};
 use crate::journal::Version;
 use crate::message::{Hello, Lead, Message};
@@ -161,7 +161,8 @@ impl Primary {
         if let Some(link) = base.link_mut(peer) {
             link.diverged = None;
         }
-        let version = if lacks_all(peer, hello, base) { note_lacks_all(peer, base) } else { 0 };
+        let own = self.members.history();
+        let version = if lacks_all(peer, hello, &own, base) { note_lacks_all(peer, base) } else { 0 };
         let phase = Phase::Preparing(version);
         self.peers[peer.index()] = Some(Peer::new(phase, base.now));
         self.advance_preparing(peer, base);
@@ -289,14 +290,22 @@ impl Primary {
 }
 
 /// Whether nothing that we know of a peer's copy says what is in it.
-pub(super) fn lacks_all(peer: ReplicaId, hello: &Hello, base: &Base) -> bool {
+pub(super) fn lacks_all(peer: ReplicaId, hello: &Hello, own: &History, base: &Base) -> bool {
     let superblock = base.journal.superblock();
-    let own = superblock.record.map(|record| record.rank());
+    let latest = superblock.record.map(|record| record.rank());
     let goes_on =
-        hello.record.is_some_and(|record| record.leader == Some(base.own()) && Some(record.rank()) <= own);
+        hello.record.is_some_and(|record| record.leader == Some(base.own()) && Some(record.rank()) <= latest);
     // One that was never in sync has had all writes noted that it missed; one that was and is empty has not.
     let is_blank = hello.blank && !superblock.joined.contains(peer);
-    !is_blank && (hello.volume.is_none() || hello.history.is_empty() && !goes_on)
+    let knows_nothing = !is_blank && (hello.volume.is_none() || hello.history.is_empty() && !goes_on);
+    knows_nothing || hello.record.is_some_and(|record| was_filled_by_another(peer, &record, own, base))
+}
+
+/// Whether a copy out of date may have bytes of a leader whose epoch ours never was: it may have gone on apart from us,
+/// by force, and what it sent is in no history.
+fn was_filled_by_another(peer: ReplicaId, record: &Record, own: &History, base: &Base) -> bool {
+    let is_ours = record.incarnation == base.config.incarnation;
+    !record.in_sync.contains(peer) && !is_ours && !own.includes(record)
 }
 
 /// Notes that a peer has to receive everything; the version of the superblock that says so.
