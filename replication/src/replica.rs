@@ -269,7 +269,8 @@ impl Replica {
         });
         self.base.witness.is_member(Epoch(0), false, false);
         self.discarding.push((command, version));
-        for peer in self.base.greeted().iter() {
+        // Also to one whose own greeting is still on its way: ours of before is, too.
+        for peer in self.base.peers().iter() {
             if let Some(link) = self.base.link_mut(peer) {
                 link.diverged = None;
             }
@@ -434,7 +435,7 @@ impl Replica {
             End::Follow => {}
         }
         let hello = self.base.hello_message(false);
-        for peer in self.base.greeted().iter() {
+        for peer in self.base.peers().iter() {
             self.base.send(peer, hello.clone());
         }
     }

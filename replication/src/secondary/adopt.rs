@@ -78,7 +78,7 @@ impl Secondary {
         if is_first {
             // Others know us as a copy that has nothing.
             let hello = base.hello_message(false);
-            base.greeted().iter().for_each(|peer| base.send(peer, hello.clone()));
+            base.peers().iter().for_each(|peer| base.send(peer, hello.clone()));
         }
         if is_new {
             base.notice(Notice::Follows { leader, epoch: record.epoch });
