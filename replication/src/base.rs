@@ -14,6 +14,7 @@ use crate::id::{
     Session, Time,
 };
 use crate::journal::Journal;
+use crate::lease::Grant;
 use crate::message::{Hello, Message};
 use crate::numbered::Numbered;
 use crate::region::{ByteRange, Geometry};
@@ -62,8 +63,8 @@ pub(crate) struct Base {
     changing: usize,
     /// Grows with every change of role.
     generation: u64,
-    /// A lease to somebody who leads may last until then.
-    pub(crate) granted_until: Time,
+    /// The lease to somebody who leads.
+    pub(crate) granted: Grant,
     pub(crate) disk_failed: Option<DiskFault>,
     /// Why a peer was last refused, by its number.
     pub(crate) refusals: Vec<Option<Refusal>>,
@@ -83,7 +84,7 @@ impl Base {
     pub(crate) fn new(config: ReplicaConfig, journal: Journal, now: Time) -> Base {
         let replicas = config.names.len();
         // Before its crash it may have granted one.
-        let granted_until = now.after(config.timing.lease);
+        let granted = Grant::new(now, &config.timing);
         Base {
             config,
             journal,
@@ -94,7 +95,7 @@ impl Base {
             locals: Numbered::default(),
             changing: 0,
             generation: 0,
-            granted_until,
+            granted,
             disk_failed: None,
             refusals: vec![None; replicas],
             last_fault: None,
@@ -109,7 +110,17 @@ impl Base {
 
     /// From now on a lease is out.
     pub(crate) fn grant(&mut self) {
-        self.granted_until = self.granted_until.max(self.now.after(self.config.timing.lease));
+        self.granted = Grant::new(self.now, &self.config.timing);
+    }
+
+    /// A step begins. A clock that shows an earlier time has stood still, as far as we are concerned.
+    #[inline]
+    pub(crate) fn time_passes(&mut self, now: Time) {
+        let last = self.now;
+        self.now = now.max(last);
+        if !self.sabotaged(Sabotage::BelieveLeapingClock) {
+            self.granted.pass(last, self.now, &self.config.timing);
+        }
     }
 
     #[inline]

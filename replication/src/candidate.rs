@@ -169,7 +169,7 @@ impl Candidate {
             self.promise(base);
         }
         if let Stage::Promise(version) = self.stage {
-            let lease_out = leases_count(base) && !self.forced && base.now < base.granted_until;
+            let lease_out = leases_count(base) && !self.forced && base.granted.is_out(base.now);
             if !base.journal.is_durable(version) || lease_out || !base.is_drained() {
                 return Outcome::Pending;
             }
@@ -344,12 +344,11 @@ impl Candidate {
     }
 
     /// When time alone takes it further.
-    pub(crate) fn wake_at(&self, base: &Base) -> Option<Time> {
+    pub(crate) fn wake_at(&self) -> Option<Time> {
         match self.stage {
             Stage::Settle => Some(self.deadline),
-            Stage::Promise(_) => {
-                (leases_count(base) && base.granted_until > base.now).then_some(base.granted_until)
-            }
+            // It waits for the disk; or for our grant, which wakes by itself.
+            Stage::Promise(_) => None,
             Stage::Ask => Some(self.deadline.min(self.ask_again)),
             Stage::Propose => None,
         }

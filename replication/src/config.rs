@@ -129,6 +129,8 @@ pub enum Sabotage {
     IgnorePeersActivity,
     /// Rule 9: a leader reads without a lease.
     IgnoreLease,
+    /// Rule 9: a member whose clock leaps takes its grant for over.
+    BelieveLeapingClock,
     /// Rule 10: a copy that has diverged counts as one that is behind.
     OverwriteDiverged,
     /// A read is served although a write to the same bytes is not complete.

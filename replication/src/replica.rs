@@ -86,14 +86,14 @@ impl Replica {
 
     /// Whether what was read since `reads_at_once` is what the volume holds. `now` must be later than the read.
     pub fn may_answer(&mut self, read: ReadAtOnce, now: Time) -> bool {
-        self.base.now = now.max(self.base.now);
+        self.base.time_passes(now);
         let Role::Primary(primary) = &mut self.role else { return false };
         read.generation == self.base.generation() && primary.may_answer(read.range, &self.base)
     }
 
     /// Takes an event and answers with effects.
     pub fn step(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
-        self.base.now = now.max(self.base.now);
+        self.base.time_passes(now);
         self.notice_sleep();
         if matches!(event, Event::Tick) && self.woken_for.is_some_and(|at| at <= self.base.now) {
             self.woken_for = None;
@@ -107,13 +107,11 @@ impl Replica {
         std::mem::swap(&mut self.base.out, effects);
     }
 
-    /// If a tick is much too late, we were asleep, or our clock has jumped: nobody else was silent, and a lease that we have
-    /// granted may last for its whole time yet.
+    /// If a tick is much too late, we were asleep, or our clock has leapt: nobody else was silent.
     fn notice_sleep(&mut self) {
         let now = self.base.now;
         if self.woken_for.is_some_and(|at| now.since(at) > self.base.config.timing.peer_timeout / 2) {
             self.base.links.iter_mut().flatten().for_each(|link| link.heard = now);
-            self.base.grant();
         }
     }
 
@@ -470,7 +468,7 @@ impl Replica {
                 [secondary.wake_at(&self.base), forward].into_iter().flatten().min()
             }
         };
-        let candidate = self.candidate.as_ref().and_then(|candidate| candidate.wake_at(&self.base));
+        let candidate = self.candidate.as_ref().and_then(Candidate::wake_at);
         let idle = self.candidate.is_none() && matches!(self.role, Role::Secondary(_));
         let resume = self.resume_at.filter(|_| idle);
         let due = [role, candidate, resume].into_iter().flatten().min();

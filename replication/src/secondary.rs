@@ -83,7 +83,7 @@ impl Secondary {
         if let Some(following) = self.following(base) {
             return Some(Refusal::LeaderAlive(following.leader));
         }
-        (leases_count(base) && base.now < base.granted_until).then_some(Refusal::LeaseOut)
+        (leases_count(base) && base.granted.is_out(base.now)).then_some(Refusal::LeaseOut)
     }
 
     /// A candidate asks for a promise.
@@ -133,7 +133,8 @@ impl Secondary {
 
     pub(crate) fn wake_at(&self, base: &Base) -> Option<Time> {
         let silent = self.silent_at(base).map(|(_, at)| at);
-        [silent, self.sweep_at(base)].into_iter().flatten().min()
+        let grant = base.granted.wake_at(base.now, &base.config.timing).filter(|_| leases_count(base));
+        [silent, self.sweep_at(base), grant].into_iter().flatten().min()
     }
 
     /// Answers promises that are on disk.

@@ -1,6 +1,6 @@
-//! A node's monotonic clock: faster or slower than the world's, and the rate changes.
+//! A node's monotonic clock: faster or slower than the world's, and the rate changes; now and then it leaps forward.
 //!
-//! Its one rule: rates stay within `RATE_OFF_MAX`, which the margin of a lease covers.
+//! Its one rule: rates stay within `RATE_OFF_MAX`, which the margin of a lease covers; it never goes back.
 
 use replication::Time;
 
@@ -30,6 +30,11 @@ impl Clock {
     pub(crate) fn world(&self, local: Time) -> u64 {
         self.world
             .saturating_add((local.0.saturating_sub(self.local)).saturating_mul(1000).div_ceil(self.rate))
+    }
+
+    /// It goes forward at once.
+    pub(crate) fn leap(&mut self, by: u64) {
+        self.local += by;
     }
 
     pub(crate) fn set_rate(&mut self, world: u64, rate: u64) {

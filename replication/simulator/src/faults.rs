@@ -84,6 +84,7 @@ impl World {
                 self.nodes[node].tick_at = u64::MAX;
                 self.schedule_tick(node);
             }
+            FaultKind::ClockLeap => self.clock_leaps(node),
             FaultKind::CoordinatorAway => {
                 self.register.away = true;
                 let at = self.now + self.lasting();
@@ -114,6 +115,17 @@ impl World {
         }
     }
 
+    /// From a millisecond to a minute.
+    fn clock_leaps(&mut self, node: usize) {
+        let by = self.dice.scale(MS, 60_000 * MS);
+        if self.options.timeline {
+            self.say(Some(node), format!("✖ its clock leaps by {} ms", by / MS));
+        }
+        self.nodes[node].clock.leap(by);
+        self.nodes[node].tick_at = u64::MAX;
+        self.schedule_tick(node);
+    }
+
     /// Half of the time, whoever leads by the latest record in force: that is where it hurts.
     fn leader_or(&mut self, node: usize) -> usize {
         let leader = self.rules.leader().map_or(node, ReplicaId::index);
@@ -132,7 +144,14 @@ impl World {
             self.isolate_for(leader, lasting);
         }
         self.cut_off(leader, lasting);
-        let at = self.now + self.plan.timing.lease * self.dice.between(2, 12) / 4;
+        let mut at = self.now + self.plan.timing.lease * self.dice.between(2, 12) / 4;
+        if self.plan.faults.contains(&FaultKind::ClockLeap) && self.dice.one_in(2) {
+            // It hears at once that the link is gone, so that only its grant keeps it from leading.
+            self.clock_leaps(peer);
+            let session = self.network.live(leader, peer);
+            self.bag.put(self.now + 1, Happening::Silent { from: leader as u8, to: peer as u8, session });
+            at = self.now + 2 + self.dice.below(self.plan.timing.lease / 4);
+        }
         self.bag.put(at, Happening::Promote { node: peer as u8 });
     }
 

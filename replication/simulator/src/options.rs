@@ -38,7 +38,7 @@ impl fmt::Display for Arrangement {
 }
 
 /// The deliberate bugs, by their names on the command line.
-pub(crate) const SABOTAGES: [(&str, Sabotage); 15] = [
+pub(crate) const SABOTAGES: [(&str, Sabotage); 16] = [
     ("acknowledge-before-peer", Sabotage::AcknowledgeBeforePeer),
     ("unflushed-is-durable", Sabotage::UnflushedIsDurable),
     ("promote-stale", Sabotage::PromoteStale),
@@ -51,6 +51,7 @@ pub(crate) const SABOTAGES: [(&str, Sabotage); 15] = [
     ("drop-activity-log", Sabotage::DropActivityLog),
     ("ignore-peers-activity", Sabotage::IgnorePeersActivity),
     ("ignore-lease", Sabotage::IgnoreLease),
+    ("believe-leaping-clock", Sabotage::BelieveLeapingClock),
     ("overwrite-diverged", Sabotage::OverwriteDiverged),
     ("read-unfinished-write", Sabotage::ReadUnfinishedWrite),
     ("resync-from-stale", Sabotage::ResyncFromStale),

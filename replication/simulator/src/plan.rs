@@ -43,11 +43,13 @@ pub(crate) enum FaultKind {
     /// A new disk in place of the old one, all zeros: as when the backing is memory.
     NewDisk,
     Discard,
+    /// A node's clock leaps forward, as after a pause of its machine.
+    ClockLeap,
     /// A promotion by force. Only where the plan says so: it may lose anything.
     Force,
 }
 
-pub(crate) const FAULT_KINDS: [FaultKind; 23] = [
+pub(crate) const FAULT_KINDS: [FaultKind; 24] = [
     FaultKind::Kill,
     FaultKind::PowerLoss,
     FaultKind::AllPowerLoss,
@@ -71,6 +73,7 @@ pub(crate) const FAULT_KINDS: [FaultKind; 23] = [
     FaultKind::NewDisk,
     FaultKind::Discard,
     FaultKind::Force,
+    FaultKind::ClockLeap,
 ];
 
 impl FaultKind {
@@ -150,7 +153,12 @@ impl Plan {
         let spots = (0..dice.pick(&[1, 3, 8, 24])).map(|_| dice.below(sectors - 16)).collect();
         let mut faults: Vec<FaultKind> = Vec::new();
         for kind in FAULT_KINDS {
-            let chosen = dice.percent(if kind == FaultKind::Force { 10 } else { 40 });
+            let chosen = match kind {
+                FaultKind::Force => dice.percent(10),
+                // It came last, and is chosen aside: the rest of a seed stays what it was.
+                FaultKind::ClockLeap => dice.clone().percent(40),
+                _ => dice.percent(40),
+            };
             if chosen && !(options.without.iter().any(|name| *name == kind.name())) {
                 faults.push(kind);
             }

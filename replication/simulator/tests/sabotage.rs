@@ -81,6 +81,11 @@ fn reading_without_a_lease_is_found() {
 }
 
 #[test]
+fn believing_a_clock_that_leaps_is_found() {
+    finds(Sabotage::BelieveLeapingClock, Some((2, External)), 1000, &[Linearizability]);
+}
+
+#[test]
 fn overwriting_a_copy_that_has_diverged_is_found() {
     finds(Sabotage::OverwriteDiverged, Some((3, External)), 1000, &[Divergence]);
 }

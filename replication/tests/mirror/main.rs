@@ -1,6 +1,7 @@
 //! The mirror's rules, one behaviour a test, on a few machines in one loop.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod cluster;
 mod copies;
 mod crash;
