@@ -36,16 +36,9 @@ fn check(report: &Report, again: &str) {
     }
 }
 
-/// Without copies that are given up: after those an operator has to help, and how is not settled for every case.
+/// With every kind of fault: copies given up, forced promotions and leaping clocks included.
 fn of(nodes: usize, arrangement: Arrangement) -> Options {
-    let without = ["new-disk", "discard", "force"].map(str::to_owned).to_vec();
-    Options { nodes: Some(nodes), arrangement: Some(arrangement), without, ..Options::default() }
-}
-
-#[test]
-#[ignore = "some seeds need an operator who knows more than the simulated one"]
-fn copies_are_given_up_and_leaders_forced() {
-    run_seeds(10_000..10_500, &Options::default());
+    Options { nodes: Some(nodes), arrangement: Some(arrangement), ..Options::default() }
 }
 
 #[test]
