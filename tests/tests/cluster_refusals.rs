@@ -23,6 +23,38 @@ fn sizes_that_differ() -> Result<()> {
 }
 
 #[test]
+fn a_size_that_was_changed_on_one_node() -> Result<()> {
+    let Some(mut cluster) = Cluster::start(&Plan::new(2))? else { return Ok(()) };
+    let data = random(1, MIB as usize);
+    let mut client = cluster.node(0).attach()?;
+    client.write(0, &data)?;
+    let larger = Plan::new(2).size(1, 2 * SIZE_BYTES).tables(1, &cluster);
+    let refused = cluster.node_mut(1).reconfigure(&larger);
+    let said = format!("{:#}", refused.err().context("a reload refuses it")?);
+    ensure!(said.contains("is mirrored") && said.contains("ringsan-nbd copy"), "{said}");
+    cluster.node_mut(1).stop()?;
+    cluster.await_without(0, 1)?;
+    let before = fs::read(cluster.node(1).backing())?;
+    let said = match cluster.node_mut(1).start() {
+        Err(error) => format!("{error:#}"),
+        Ok(()) => {
+            let said = trouble_of(&cluster)?;
+            cluster.node_mut(1).stop()?;
+            said
+        }
+    };
+    ensure!(said.contains("size"), "{said}");
+    ensure!(fs::read(cluster.node(1).backing())? == before, "the data has changed");
+    let right = Plan::new(2).tables(1, &cluster);
+    cluster.node_mut(1).change(|launch| launch.tables(&right));
+    cluster.node_mut(1).start()?;
+    cluster.await_in_sync()?;
+    ensure!(client.read(0, MIB as u32)? == data, "a serves other bytes");
+    drop(client);
+    cluster.stop_and_compare()
+}
+
+#[test]
 fn a_volume_of_the_same_name_that_began_elsewhere() -> Result<()> {
     let Some(mut cluster) = Cluster::lay(&Plan::new(2))? else { return Ok(()) };
     cluster.cut(0, 1)?;
@@ -35,7 +67,7 @@ fn a_volume_of_the_same_name_that_began_elsewhere() -> Result<()> {
     }
     cluster.heal(0, 1)?;
     for node in 0..2 {
-        cluster.await_explained(node, &["another volume"])?;
+        cluster.await_explained(node, &["another volume", "discard"])?;
         let bytes = cluster.node(node).attach()?.read(0, 65_536)?;
         ensure!(bytes == [node as u8 + 1; 65_536], "{} has other bytes", cluster.node(node).name());
     }
@@ -57,7 +89,10 @@ fn another_key_and_none() -> Result<()> {
     let Some(mut cluster) = Cluster::lay(&plan)? else { return Ok(()) };
     start_both(&mut cluster)?;
     for node in 0..2 {
-        cluster.await_explained(node, &["different shared keys", "key_file"])?;
+        cluster
+            .await_explained(node, &["different shared keys: give both the same `key_file` in [mirror]"])?;
+        let said = cluster.node(node).explanation()?;
+        ensure!(!said.contains("Look whether"), "a second, wrong step: {said}");
     }
     // none at all
     cluster.node_mut(1).stop()?;
@@ -86,7 +121,8 @@ fn a_certificate_of_another_authority_or_node() -> Result<()> {
     let Some(mut cluster) = Cluster::lay(&plan)? else { return Ok(()) };
     start_both(&mut cluster)?;
     for (node, other) in [(0, "b: not linked"), (1, "a: not linked")] {
-        cluster.await_explained(node, &[other, "TLS"])?;
+        cluster
+            .await_explained(node, &[other, "TLS", "give each node a certificate", "`tls_ca` in [mirror]"])?;
     }
     // that of another node, which the configuration refuses at once
     cluster.node_mut(1).stop()?;
@@ -114,7 +150,7 @@ fn two_nodes_with_one_name() -> Result<()> {
     let same = same.replace(&cluster.node(0).backing().display().to_string(), &backing);
     cluster.node_mut(1).change(|launch| launch.tables(&same));
     start_both(&mut cluster)?;
-    cluster.await_explained(0, &["two nodes are named `a`"])?;
+    cluster.await_explained(0, &["two nodes are named `a`: give one of them another name"])?;
     ensure!(cluster.node(0).mirror()?["leader"].is_null(), "it leads");
     Ok(())
 }
@@ -137,7 +173,13 @@ fn a_peer_that_is_not_who_it_says() -> Result<()> {
     );
     cluster.node_mut(2).change(|launch| launch.tables(&impostor));
     cluster.node_mut(2).start()?;
-    cluster.await_explained(2, &["a: not linked"])?;
+    cluster
+        .await_explained(2, &["a: not linked", "who calls itself node `b` comes from", "correct [peers]"])?;
+    let status = cluster.node(0).control(&["status"])?;
+    ensure!(
+        status.contains("links of other nodes refused: ") && !status.contains("clients dropped"),
+        "{status}"
+    );
     cluster.node(2).control_fails(&["promote", "db"])?;
     for node in 0..2 {
         ensure!(cluster.node(node).attach()?.read(0, 1 << 20)? == data, "other bytes");
