@@ -222,5 +222,12 @@ fn what_may_not_be_meant_is_remarked_on() {
     let key = "[mirror]\nkey_file = \"mirror.key\"\n";
     let peers = "[peers]\nb = \"10.0.0.2\"\nc = \"10.0.0.3\"\n";
     assert_eq!(remarks(&format!("{key}{peers}{mirrored}")), [""; 0]);
-    assert_eq!(remarks(&volume("replicas = [\"a\"]")), [""; 0], "nobody to link to");
+    let said = remarks(&volume("replicas = [\"a\"]"));
+    assert!(
+        said.len() == 1 && said[0].contains("`db` has one replica, on `a`"),
+        "nobody to link to: {said:#?}"
+    );
+    let two = volume("replicas = [\"a\", \"b\"]\non_peer_loss = \"suspend\"");
+    let said = remarks(&format!("{key}{peers}{two}"));
+    assert!(said.len() == 1 && said[0].contains("writes wait while either node is away"), "{said:#?}");
 }
