@@ -3,7 +3,8 @@
 use std::fs::OpenOptions;
 use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -244,6 +245,20 @@ fn a_deadline_ends_a_receive_by_shutting_the_socket_down() {
     });
     drop(theirs);
     assert!(waited >= Duration::from_millis(50), "it ended before its time: {waited:?}");
+}
+
+#[test]
+fn a_socket_tells_who_is_at_its_other_end() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else { continue };
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (socket, _) = listener.accept().expect("one has come");
+        let (unix, _other) = UnixStream::pair().expect("a pair");
+        let told = on_core(&[], Idle::Off, move |core| async move {
+            [core.peer(socket.as_fd()), core.peer(unix.as_fd())]
+        });
+        assert_eq!(told, [client.local_addr().ok(), None]);
+    }
 }
 
 #[test]
