@@ -204,18 +204,34 @@ fn a_reload_adds_mirrored_volumes_and_takes_over_where_peers_are() {
 fn what_a_mirror_is_told_at_its_start_only_needs_a_restart() {
     let run = Configured::start(DB);
     let before = uuid(&run.node, "db");
-    for changed in [
-        DB.replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]"),
-        DB.to_owned() + "peer_timeout = \"2s\"\n",
-        DB.to_owned() + "on_peer_loss = \"suspend\"\n",
-        DB.replace("replicas = [\"a\", \"b\"]", ""),
-    ] {
+    let three = DB.replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]");
+    for changed in [three.clone(), DB.replace("replicas = [\"a\", \"b\"]", "")] {
         let said = run.reload("", &changed).expect("reloaded");
-        let expected = "the replication of volume `db` changed: takes effect at the next start\n";
+        let expected = "the replicas of volume `db` changed: takes effect at the next start\n";
         assert_eq!(said, expected, "{changed}");
         assert_eq!(uuid(&run.node, "db"), before);
     }
     assert_eq!(run.reload("", DB).expect("reloaded"), "nothing changed\n");
+    let run = Configured::start(&three);
+    let said = run.reload("", &(three + "on_peer_loss = \"suspend\"\n")).expect("reloaded");
+    assert!(said.contains("`on_peer_loss` of volume `db`") && said.contains("at the next start"), "{said}");
+}
+
+#[test]
+fn what_becomes_of_lost_peers_changes_while_a_mirror_runs() {
+    let run = Configured::start(DB);
+    let before = uuid(&run.node, "db");
+    for (line, expected) in [
+        ("peer_timeout = \"2s\"\n", "on_peer_loss = \"continue\" and peer_timeout = \"2s\""),
+        ("on_peer_loss = \"suspend\"\n", "on_peer_loss = \"suspend\" and peer_timeout = \"1s\""),
+        ("", "on_peer_loss = \"continue\" and peer_timeout = \"1s\""),
+    ] {
+        let changed = DB.to_owned() + line;
+        let said = run.reload("", &changed).expect("reloaded");
+        assert_eq!(said, format!("volume `db` has {expected}; give its other nodes the same\n"));
+        assert_eq!(run.reload("", &changed).expect("reloaded"), "nothing changed\n");
+        assert_eq!(uuid(&run.node, "db"), before);
+    }
 }
 
 #[test]
