@@ -85,7 +85,10 @@ impl Candidate {
             self.enough(latest, known, base)?;
         }
         let mut history = known.history.clone();
-        history.extend(&latest);
+        let counts = self.may_have_counted(latest, base);
+        if counts.epoch > history.last_epoch() {
+            history.extend(&counts);
+        }
         let mut record = self.record(latest.in_sync.and(known.with_us).with(own), base);
         let required = known.with_us.without(own);
         let mut loses = self.may_lack_unflushed(base);
@@ -129,15 +132,28 @@ impl Candidate {
             if !by.is_empty() {
                 return Err(Refusal::CopyLost { by });
             }
-            let is_first = record.epoch == record.term;
-            let its = record.leader.filter(|_| is_first).and_then(|leader| self.record_of(leader, base));
-            match its {
-                // A term that may never have been in force: its leader writes it down last. It was a member before, so
-                // its own record is the last in force, or later; and whoever led by that may have gone on.
-                Some(its) if its.rank() < record.rank() => record = its,
-                _ => return Ok(()),
+            match self.given_up(record, base) {
+                // Its leader was a member before, so its own record is the last in force, or later; and whoever led by
+                // that may have gone on.
+                Some(its) => record = its,
+                None => return Ok(()),
             }
         }
+    }
+
+    /// The latest record that may have been in force, as far as the leaders that have promised know.
+    fn may_have_counted(&self, latest: Record, base: &Base) -> Record {
+        let mut record = latest;
+        while let Some(its) = self.given_up(record, base) {
+            record = its;
+        }
+        record
+    }
+
+    /// What the leader of a term's first record knows, if it never wrote that down: so it was never in force.
+    fn given_up(&self, record: Record, base: &Base) -> Option<Record> {
+        let leader = record.leader.filter(|_| record.epoch == record.term)?;
+        self.record_of(leader, base).filter(|its| its.rank() < record.rank())
     }
 
     /// The latest record that one knows who has promised.

@@ -211,3 +211,28 @@ fn a_write_of_a_leader_whose_proposal_was_not_taken_is_not_carried_out_again() {
     assert_eq!(cluster.result(0, first), Some(Ok(vec![])));
     assert!(cluster.nodes.iter().all(|node| node.disk.cache[5] == 2));
 }
+
+/// Its history, which it gave to the follower, told of a term that it had given up before: split brain when it led again.
+#[test]
+fn a_term_that_was_given_up_is_in_nobodys_history() {
+    let mut cluster = Cluster::in_sync(2, 64, plain);
+    for _ in 0..2 {
+        let before = stored_record(&cluster, 1);
+        cluster.kill(0, || false);
+        cluster.start(0);
+        while stored_record(&cluster, 1) == before {
+            assert!(cluster.happen(None));
+        }
+    }
+    cluster.kill(0, || false);
+    cluster.kill(1, || true);
+    cluster.start(0);
+    cluster.advance(3000);
+    assert_eq!(cluster.status(0).role, RoleState::Leads);
+    cluster.start(1);
+    cluster.advance(3000);
+    assert_eq!(
+        (cluster.status(1).role, cluster.status(0).in_sync),
+        (RoleState::InSync, ReplicaSet::first(2))
+    );
+}
