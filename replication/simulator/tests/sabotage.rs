@@ -27,7 +27,7 @@ fn a_write_acknowledged_before_the_peer_has_it_is_found() {
 
 #[test]
 fn a_flush_acknowledged_before_the_peer_has_done_it_is_found() {
-    finds(Sabotage::UnflushedIsDurable, Some((2, External)), 2500, &[Linearizability]);
+    finds(Sabotage::UnflushedIsDurable, Some((2, External)), 1000, &[Linearizability]);
 }
 
 #[test]

@@ -226,9 +226,12 @@ impl Primary {
             .iter()
             .filter(|&replica| members.contains(replica) || round.sent.contains(replica));
         let needed = needed.fold(ReplicaSet::EMPTY, ReplicaSet::with);
-        let early = base.sabotaged(Sabotage::UnflushedIsDurable) && round.confirmed.contains(base.own());
         let awaited = needed.union(round.sent).minus(self.failed_own(base).minus(needed));
-        if !early && !round.confirmed.covers(awaited) {
+        if !round.confirmed.covers(awaited) {
+            if base.sabotaged(Sabotage::UnflushedIsDurable) && round.confirmed.contains(base.own()) {
+                let sources = self.rounds.round.as_mut().map(|round| std::mem::take(&mut round.sources));
+                self.flushed_for(sources.unwrap_or_default(), base);
+            }
             return;
         }
         let round = self.rounds.round.take().expect("it is there");
@@ -246,11 +249,15 @@ impl Primary {
         }
         self.release_checkpoints(round.id, base);
         self.settled_by(round.id);
-        for source in round.sources {
+        self.flushed_for(round.sources, base);
+        self.retry = true;
+    }
+
+    fn flushed_for(&mut self, sources: Vec<Source>, base: &mut Base) {
+        for source in sources {
             self.clients -= 1;
             self.reply(source, Ok(()), None, base);
         }
-        self.retry = true;
     }
 
     /// The last copy's disk has failed: who waits for it is told.
