@@ -18,7 +18,7 @@ const LARGE_PAYLOAD_BYTES: usize = 32 << 10;
 const PART_BYTES: usize = 64 << 10;
 
 /// Between two pauses. Peers that get less at a time cost more than what working at the same time gains.
-const PAUSE_BYTES: usize = 64 << 10;
+pub const PAUSE_BYTES: usize = 64 << 10;
 
 /// The stream of one client.
 pub struct Incoming<'a> {

@@ -22,7 +22,7 @@ use super::stages::Stage;
 use super::{LINK_BYTES_MAX, Mirror};
 use crate::channel::Channel;
 use crate::fault::{Fault, Kind};
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, PAUSE_BYTES};
 use crate::sabotage::Sabotage;
 
 /// What was to be said before the end has so long to go out.
@@ -274,6 +274,10 @@ async fn receive(
             also.iter().chain([seq]).for_each(|&seq| link.peer_answered(mirror, seq, now));
         }
         mirror.handle(Event::Received { peer, session, message, data });
+        if link.next.borrow().len() >= PAUSE_BYTES {
+            // Answers with much payload go out while the rest of what has come is looked at.
+            channel.pause().await;
+        }
     }
     Ok(())
 }
