@@ -86,8 +86,8 @@ async fn echo(core: Core, socket: OwnedFd) {
 
 #[test]
 fn zero_copy_sends_arrive_whole() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut theirs = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
     let (ours, _) = listener.accept().expect("connected");
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
