@@ -62,6 +62,11 @@ impl<T> Sender<T> {
 }
 
 impl<T> Queue<T> {
+    fn new(doorbell: Doorbell) -> Arc<Queue<T>> {
+        let state = Mutex::new(QueueState { messages: VecDeque::new(), closed: false });
+        Arc::new(Queue { state, doorbell })
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,8 +102,7 @@ impl<T> Drop for Inbox<T> {
 
 /// An inbox for a core that is driven by hand, with this doorbell.
 pub fn inbox<T>(core: &Core, doorbell: Doorbell) -> (Sender<T>, Inbox<T>) {
-    let state = Mutex::new(QueueState { messages: VecDeque::new(), closed: false });
-    let queue = Arc::new(Queue { state, doorbell });
+    let queue = Queue::new(doorbell);
     (Sender(queue.clone()), Inbox { queue, core: core.clone() })
 }
 
@@ -114,8 +118,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let doorbell = Doorbell::new()?;
-    let state = Mutex::new(QueueState { messages: VecDeque::new(), closed: false });
-    let queue = Arc::new(Queue { state, doorbell: doorbell.clone() });
+    let queue = Queue::new(doorbell.clone());
     let sender = Sender(queue.clone());
     let (ready, made) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("core-{}", settings.cpu)).spawn(move || {
