@@ -133,19 +133,21 @@ impl Round {
 impl Primary {
     /// Begins a round if one is wanted and none runs.
     pub(super) fn advance_rounds(&mut self, base: &mut Base) {
+        // The last record of a term comes after its last round; who asks then asks the next leader.
+        let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
+        if !may_begin || self.rounds.round.is_some() {
+            return;
+        }
         let settles = self.peers.iter().flatten().any(|peer| peer.phase == Phase::Settling(None));
         let mends = self.mending && self.is_mended(base) && base.now >= self.rounds.not_before;
         // While members may differ, one of them may have lost what a client wants durable on all.
         let serves = !self.mending || mends;
-        let sent = self.members_linked().union(self.settling()).with(base.own());
         // Where all is confirmed, a round makes no space: what is marked waits for a peer's own flush, or for a page.
         let frees = self.rounds.lacks_space
-            && sent.iter().any(|replica| !base.journal.lack(replica).unconfirmed.is_empty());
+            && self.flushing(base).iter().any(|replica| !base.journal.lack(replica).unconfirmed.is_empty());
         let asked = serves && !self.rounds.next.is_empty();
         let is_wanted = asked || self.rounds.wanted || frees || settles || mends;
-        // The last record of a term comes after its last round; who asks then asks the next leader.
-        let may_begin = self.members.in_force().is_some() && self.members.last.is_none();
-        if !may_begin || self.rounds.round.is_some() || !is_wanted {
+        if !is_wanted {
             return;
         }
         self.rounds.wanted = false;
@@ -153,6 +155,7 @@ impl Primary {
         self.rounds.written = false;
         let id = self.rounds.next_id();
         let epoch = self.members.record().epoch;
+        let sent = self.flushing(base);
         for replica in sent.iter() {
             base.journal.lack_mut(replica).unconfirmed.begin_flush();
             if replica != base.own() {
@@ -176,6 +179,11 @@ impl Primary {
         };
         round.start_local(base);
         self.rounds.round = Some(round);
+    }
+
+    /// Who takes part in a round that begins now.
+    fn flushing(&self, base: &Base) -> ReplicaSet {
+        self.members_linked().union(self.settling()).with(base.own())
     }
 
     /// The local flush has ended.
