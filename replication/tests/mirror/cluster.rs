@@ -14,6 +14,19 @@ pub const MS: u64 = 1_000_000;
 /// Of what is on its way over a slow line, something comes this often.
 const PART: u64 = 50 * MS;
 
+/// As configured by default.
+pub fn plain(_: &mut ReplicaConfig) {}
+
+/// A majority of the replicas decides.
+pub fn by_majority(config: &mut ReplicaConfig) {
+    config.on_peer_loss = OnPeerLoss::Suspend;
+}
+
+/// The replicas of a volume with two.
+pub fn both() -> ReplicaSet {
+    ReplicaSet::first(2)
+}
+
 /// Local I/O under way.
 #[derive(Clone, Debug)]
 enum Work {

@@ -2,9 +2,7 @@
 
 use replication::*;
 
-use crate::cluster::Cluster;
-
-fn plain(_: &mut ReplicaConfig) {}
+use crate::cluster::{Cluster, plain};
 
 /// Both went on without the other.
 fn split() -> Cluster {

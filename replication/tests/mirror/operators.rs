@@ -4,17 +4,7 @@
 
 use replication::*;
 
-use crate::cluster::Cluster;
-
-fn plain(_: &mut ReplicaConfig) {}
-
-fn by_majority(config: &mut ReplicaConfig) {
-    config.on_peer_loss = OnPeerLoss::Suspend;
-}
-
-fn both() -> ReplicaSet {
-    ReplicaSet::first(2)
-}
+use crate::cluster::{Cluster, both, by_majority, plain};
 
 /// Two nodes that each began a volume of their own, by force, out of sight of one another.
 fn two_volumes(configure: fn(&mut ReplicaConfig)) -> Cluster {
@@ -42,6 +32,14 @@ fn a_copy_can_be_given_up_twice() {
     }
 }
 
+/// The copy of the first node, whose command is answered.
+fn give_up(cluster: &mut Cluster) {
+    let command = cluster.command(0, Command::Discard);
+    cluster.advance(100);
+    assert_eq!(cluster.nodes[0].answers.get(&command), Some(&Ok(())));
+    assert_eq!(cluster.status(0).role, RoleState::New);
+}
+
 /// It asked for a majority for ever, and so was always busy.
 #[test]
 fn a_leader_that_cannot_resume_can_be_given_up() {
@@ -51,10 +49,7 @@ fn a_leader_that_cannot_resume_can_be_given_up() {
     cluster.start(0);
     cluster.advance(500);
     assert_eq!(cluster.status(0).role, RoleState::Begins);
-    let command = cluster.command(0, Command::Discard);
-    cluster.advance(100);
-    assert_eq!(cluster.nodes[0].answers.get(&command), Some(&Ok(())));
-    assert_eq!(cluster.status(0).role, RoleState::New);
+    give_up(&mut cluster);
 }
 
 /// Copies that are new cannot say that nobody has gone on; but here nobody else could have.
@@ -103,10 +98,7 @@ fn a_suspended_leader_can_be_given_up() {
     cluster.write(0, 5, &[1]);
     cluster.advance(3000);
     assert_eq!(cluster.status(0).role, RoleState::Suspended);
-    let command = cluster.command(0, Command::Discard);
-    cluster.advance(100);
-    assert_eq!(cluster.nodes[0].answers.get(&command), Some(&Ok(())));
-    assert_eq!(cluster.status(0).role, RoleState::New);
+    give_up(&mut cluster);
 }
 
 /// The next leader knew only what the copy had missed since it was lost, and took the rest for filled.

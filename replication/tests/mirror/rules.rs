@@ -2,17 +2,7 @@
 
 use replication::*;
 
-use crate::cluster::{Cluster, MS, REGION};
-
-fn plain(_: &mut ReplicaConfig) {}
-
-fn by_majority(config: &mut ReplicaConfig) {
-    config.on_peer_loss = OnPeerLoss::Suspend;
-}
-
-fn both() -> ReplicaSet {
-    ReplicaSet::first(2)
-}
+use crate::cluster::{Cluster, MS, REGION, both, by_majority, plain};
 
 /// A leader without a majority asked for a tick a nanosecond later, for ever.
 #[test]

@@ -2,14 +2,12 @@
 
 use replication::*;
 
-use crate::cluster::{BLOCK, Cluster, REGION};
+use crate::cluster::{BLOCK, Cluster, REGION, plain};
 
 const BLOCKS: u64 = 512;
 const BYTES: u64 = BLOCKS * BLOCK;
 /// A region takes a fifth of `peer_timeout`.
 const SLOW: u64 = 5 * REGION;
-
-fn plain(_: &mut ReplicaConfig) {}
 
 fn four_regions_a_second(config: &mut ReplicaConfig) {
     config.limits.resync_min_rate = 4 * REGION;

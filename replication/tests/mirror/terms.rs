@@ -2,11 +2,9 @@
 
 use replication::*;
 
-use crate::cluster::{BLOCK, Cluster, REGION};
+use crate::cluster::{BLOCK, Cluster, REGION, plain};
 use crate::rules::one_has_lost_its_power;
 use crate::seeds::Dice;
-
-fn plain(_: &mut ReplicaConfig) {}
 
 /// The next thing happens; if there is none, the next tick comes.
 fn go_on(cluster: &mut Cluster) {

@@ -2,17 +2,7 @@
 
 use replication::*;
 
-use crate::cluster::{Cluster, MS};
-
-fn plain(_: &mut ReplicaConfig) {}
-
-fn by_majority(config: &mut ReplicaConfig) {
-    config.on_peer_loss = OnPeerLoss::Suspend;
-}
-
-fn both() -> ReplicaSet {
-    ReplicaSet::first(2)
-}
+use crate::cluster::{Cluster, MS, both, by_majority, plain};
 
 /// A leader counted on its followers for as long as its own configuration says, which may be longer than theirs.
 #[test]

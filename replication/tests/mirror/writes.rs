@@ -2,9 +2,7 @@
 
 use replication::*;
 
-use crate::cluster::Cluster;
-
-fn plain(_: &mut ReplicaConfig) {}
+use crate::cluster::{Cluster, plain};
 
 #[test]
 fn a_new_volume_is_promoted_and_every_copy_joins_without_a_resync_of_zeros() {
